@@ -1,0 +1,289 @@
+"""
+The rows of the core: what is durable, frozen, and replaced as a whole.
+
+Times are milliseconds since the epoch (UTC) as the orchestrator's clock tells them: it never goes back and does not
+follow steps of the wall clock. Amounts of resources are integers in thousandths (``cpu`` 0.5 is 500), so that sums are exact.
+Work's own bytes (options, results) are opaque here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+
+import attrs
+
+from orchestra.statemachine.lifecycles import (
+    AttemptStatus,
+    JobStatus,
+    ProjectStatus,
+    TaskStatus,
+    WorkerStatus,
+)
+
+Amounts = tuple[tuple[str, int], ...]
+"""Counted resources: (name, thousandths), sorted by name, each once."""
+
+
+class Cause(StrEnum):
+    """Why an attempt or a task ended as it did."""
+
+    NONE = ""
+    ERROR = "error"
+    EXIT = "exit"
+    SIGNAL = "signal"
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    LOST = "lost"
+    REJOINED = "rejoined"
+    UNSTARTABLE = "unstartable"
+    CANCELLED = "cancelled"
+    QUEUE_TIMEOUT = "queue-timeout"
+    UPSTREAM = "upstream"
+    POISON = "poison"
+
+
+class Rung(StrEnum):
+    """The ladder of a stop, lowest first."""
+
+    NONE = ""
+    ASKED = "asked"
+    TERM = "term"
+    KILL = "kill"
+    UNCONFIRMED = "unconfirmed"
+
+
+class OnFailure(StrEnum):
+    """What a job does when one of its tasks failed for good."""
+
+    CONTINUE = "continue"
+    STOP = "stop"
+
+
+@attrs.frozen(slots=True)
+class Span:
+    """A fan-out over ``range(start, stop, step)``: no item is stored."""
+
+    start: int
+    stop: int
+    step: int = 1
+
+    def __len__(self) -> int:
+        return len(range(self.start, self.stop, self.step))
+
+
+@attrs.frozen(slots=True)
+class Project:
+    """Who asked, and what belongs together. Jobs of unknown projects open them."""
+
+    id: str
+    number: int
+    name: str
+    owner: str
+    status: ProjectStatus
+    created_at_ms: int
+
+
+@attrs.frozen(slots=True)
+class Job:
+    """One submission: stages in a directed graph without circles, unfolded into tasks."""
+
+    id: str
+    number: int
+    project_id: str
+    name: str
+    owner: str
+    status: JobStatus
+    priority: int
+    stages: int
+    tasks: int
+    on_failure: OnFailure
+    submitted_at_ms: int
+    started_at_ms: int | None = None
+    ended_at_ms: int | None = None
+    reason: str = ""
+    grace_ms: int | None = None
+
+
+@attrs.frozen(slots=True)
+class Stage:
+    """
+    One kind of work in a job, done once or for each item of a fan-out. Never changes after submission.
+
+    Its tasks have the positions ``first`` to ``first + size - 1``. ``after`` names stages (by index) that must complete
+    as a whole; ``pairwise`` names stages of the same size of which only the task with the same item must complete.
+    """
+
+    id: str
+    job_id: str
+    index: int
+    name: str
+    app: str
+    template: bytes
+    over: Span | tuple[bytes, ...] | None
+    first: int
+    size: int
+    after: tuple[int, ...] = ()
+    pairwise: tuple[int, ...] = ()
+    needs: Amounts = ()
+    labels: tuple[str, ...] = ()
+    priority: int = 0
+    retries: int = 0
+    backoff_ms: int = 1_000
+    backoff_ms_max: int = 300_000
+    queue_ms_max: int | None = None
+    run_ms_max: int | None = None
+    grace_ms: int = 5_000
+
+
+@attrs.frozen(slots=True)
+class Task:
+    """One piece of work: the unit that is queued, leased and ended exactly once."""
+
+    id: str
+    job_id: str
+    stage_id: str
+    position: int
+    status: TaskStatus
+    queued_at_ms: int
+    attempts: int = 0
+    failures: int = 0
+    losses: int = 0
+    worker_id: str | None = None
+    retry_at_ms: int | None = None
+    ended_at_ms: int | None = None
+    cause: Cause = Cause.NONE
+    reason: str = ""
+
+
+@attrs.frozen(slots=True)
+class Attempt:
+    """
+    One try at a task on one worker: the life of a container in the TANGO document.
+
+    Its number grows with each lease and, with the worker's incarnation, fences reports that come too late. A late result is kept in
+    the ``late_`` fields as evidence and changes nothing.
+    """
+
+    id: str
+    task_id: str
+    job_id: str
+    number: int
+    worker_id: str
+    incarnation: int
+    status: AttemptStatus
+    leased_at_ms: int
+    started_at_ms: int | None = None
+    ended_at_ms: int | None = None
+    cause: Cause = Cause.NONE
+    message: str = ""
+    exit_code: int | None = None
+    signal: str = ""
+    result: bytes | None = None
+    rung: Rung = Rung.NONE
+    rung_until_ms: int | None = None
+    stop_reason: str = ""
+    stop_cause: Cause = Cause.NONE
+    grace_ms: int = 5_000
+    late_outcome: str = ""
+    late_result: bytes | None = None
+    late_at_ms: int | None = None
+
+
+@attrs.frozen(slots=True)
+class Worker:
+    """
+    A place that runs attempts. Its identity is (name, incarnation): a new process under the same name is a new incarnation.
+
+    ``session`` is drawn by the process at its start, so that a reconnect is told from a replacement.
+    """
+
+    id: str
+    number: int
+    name: str
+    incarnation: int
+    session: str
+    status: WorkerStatus
+    slots: int
+    apps: tuple[str, ...]
+    labels: tuple[str, ...]
+    capacity: Amounts
+    host: Mapping[str, str]
+    joined_at_ms: int
+    owner: str = ""
+    paused: bool = False
+    pause_reason: str = ""
+    left_at_ms: int | None = None
+
+
+@attrs.frozen(slots=True)
+class Receipt:
+    """What an idempotency key was first used for. ``id`` is the principal and the key."""
+
+    id: str
+    fingerprint: str
+    job_id: str
+    until_ms: int
+
+
+@attrs.frozen(slots=True)
+class Counters:
+    """The last numbers given out; numbers are never used again."""
+
+    id: str = "counters"
+    projects: int = 0
+    jobs: int = 0
+    workers: int = 0
+
+
+@attrs.frozen(slots=True)
+class Settings:
+    """What the core goes by; changed by `Reconfigure`, so a replay sees the settings of its time. Milliseconds."""
+
+    id: str = "settings"
+    lease_ms: int = 6_000
+    heartbeat_ms: int = 2_000
+    retention_ms: int = 600_000
+    aging_ms: int = 600_000
+    reserve_after_ms: int = 60_000
+    losses_max: int = 3
+
+
+Record = Project | Job | Stage | Task | Attempt | Worker | Receipt | Counters | Settings
+
+KINDS: Mapping[str, type[Record]] = MappingProxyType(
+    {
+        "project": Project,
+        "job": Job,
+        "stage": Stage,
+        "task": Task,
+        "attempt": Attempt,
+        "worker": Worker,
+        "receipt": Receipt,
+        "counters": Counters,
+        "settings": Settings,
+    }
+)
+KIND_OF: Mapping[type[Record], str] = MappingProxyType(
+    {record_type: kind for kind, record_type in KINDS.items()}
+)
+
+
+@attrs.frozen(slots=True)
+class Pulse:
+    """Soft state, lost at a restart: when a worker was last heard, and what it said of its host."""
+
+    seen_at_ms: int
+    load: float = 0.0
+    memory_free_bytes: int = 0
+    disk_free_bytes: int = 0
+
+
+@attrs.frozen(slots=True)
+class Progress:
+    """Soft state, lost at a restart: how far an attempt says it is (0 to 1), and in which words."""
+
+    fraction: float
+    message: str
+    at_ms: int
