@@ -58,6 +58,7 @@ class AttemptStatus(StrEnum):
 class WorkerStatus(StrEnum):
     ONLINE = "online"
     LOST = "lost"
+    REPLACED = "replaced"
     LEFT = "left"
 
 
@@ -87,7 +88,7 @@ class Verb(StrEnum):
     LOSE = "lose"
     RETURN = "return"
     LEAVE = "leave"
-    REJOIN = "rejoin"
+    REPLACE = "replace"
 
 
 P, J, T, A, W, V = ProjectStatus, JobStatus, TaskStatus, AttemptStatus, WorkerStatus, Verb
@@ -178,9 +179,10 @@ WORKER = Table(
         Row(W.LOST, V.RETURN, W.ONLINE, "heard again"),
         Row(W.ONLINE, V.LEAVE, W.LEFT, "said goodbye"),
         Row(W.LOST, V.LEAVE, W.LEFT, "said goodbye after a silence"),
-        Row(W.ONLINE, V.REJOIN, W.ONLINE, "a new process took the name: a new incarnation"),
-        Row(W.LOST, V.REJOIN, W.ONLINE, "a new process took the name: a new incarnation"),
-        Row(W.LEFT, V.REJOIN, W.ONLINE, "a new process took the name: a new incarnation"),
+        Row(W.ONLINE, V.REPLACE, W.REPLACED, "a new process took its name; its lease runs out"),
+        Row(W.LOST, V.REPLACE, W.LEFT, "a new process took its name after a silence"),
+        Row(W.REPLACED, V.LOSE, W.LEFT, "its lease ran out; its work runs elsewhere"),
+        Row(W.REPLACED, V.LEAVE, W.LEFT, "said goodbye after it was replaced"),
     ),
 )
 

@@ -114,3 +114,9 @@ FEED_BUFFER = 4_096
 
 TIME_MS_MAX = 100 * 365 * DAY_MS
 """Longest accepted time limit: a hundred years, far from what overflows 63 bits."""
+
+PROJECT_FILE_BYTES_MAX = 1024 * 1024
+"""A project file is written by a person or a small program: 1 MiB holds some 5,000 stages. A longer one is an accident."""
+
+ITEMS_BYTES_MAX = 64 * 1024 * 1024
+"""All items of one job, unfolded: a small grid over long texts must not become gigabytes."""

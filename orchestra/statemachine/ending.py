@@ -1,0 +1,148 @@
+"""What follows for a task when an attempt at it ends: completed, tried again after a pause, run elsewhere, or over."""
+
+from __future__ import annotations
+
+from random import Random
+
+from orchestra.statemachine.lifecycles import AttemptStatus, TaskStatus, Verb
+from orchestra.statemachine.records import Attempt, Cause, Stage, Task
+from orchestra.statemachine.transaction import Transaction
+
+
+def backoff_ms(stage: Stage, failures: int, rng: Random) -> int:
+    """
+    How long to wait before the next try, in ms: doubling from ``stage.backoff_ms`` up to ``stage.backoff_ms_max``, with jitter.
+
+    The jitter takes away up to half, so that tasks that failed together do not come back together.
+    """
+    doublings = min(max(failures - 1, 0), 40)  # beyond 2**40 ms every limit is passed
+    full = min(stage.backoff_ms << doublings, stage.backoff_ms_max)
+    return full - rng.randrange(full // 2 + 1)
+
+
+def complete(tx: Transaction, attempt: Attempt, result: bytes | None, **end: object) -> None:
+    """The worker says that the work is done. A task that is being cancelled stays cancelled; the result is kept."""
+    if attempt.status is AttemptStatus.STARTED:
+        attempt = tx.move(attempt, Verb.RUN, started_at_ms=tx.now_ms)
+    tx.move(
+        attempt,
+        Verb.COMPLETE,
+        ended_at_ms=tx.now_ms,
+        result=result,
+        rung_until_ms=None,
+        **end,
+    )
+    task = tx.get(Task, attempt.task_id)
+    if task.status is TaskStatus.CANCELLING:
+        close(tx, task, "it completed before the stop reached it")
+        return
+    if task.status is TaskStatus.LEASED:
+        task = tx.move(task, Verb.RUN)
+    tx.move(task, Verb.COMPLETE, ended_at_ms=tx.now_ms, worker_id=None, cause=Cause.NONE)
+
+
+def fail(tx: Transaction, attempt: Attempt, cause: Cause, message: str, **end: object) -> None:
+    """The work failed: the task waits and is tried again while it has retries, else it failed."""
+    tx.move(
+        attempt,
+        Verb.FAIL,
+        reason=str(cause),
+        ended_at_ms=tx.now_ms,
+        cause=cause,
+        message=message,
+        rung_until_ms=None,
+        **end,
+    )
+    task = tx.get(Task, attempt.task_id)
+    if task.status is TaskStatus.CANCELLING:
+        close(tx, task, "it failed while it was being stopped")
+        return
+    stage = tx.get(Stage, task.stage_id)
+    failures = task.failures + 1
+    first_line = (message or str(cause)).strip().splitlines()[0][:200] if (message or cause) else ""
+    if failures <= stage.retries:
+        tx.move(
+            task,
+            Verb.BACK_OFF,
+            reason=first_line,
+            failures=failures,
+            worker_id=None,
+            cause=cause,
+            retry_at_ms=tx.now_ms + backoff_ms(stage, failures, tx.rng),
+        )
+    else:
+        tx.move(
+            task,
+            Verb.FAIL,
+            reason=first_line,
+            failures=failures,
+            worker_id=None,
+            cause=cause,
+            ended_at_ms=tx.now_ms,
+        )
+
+
+def stopped(tx: Transaction, attempt: Attempt, cause: Cause, message: str, **end: object) -> None:
+    """
+    A stop is confirmed: nothing of the attempt is alive.
+
+    A stop that nobody asked for is a hand-back (the worker drains, or ended it before its lease did): the task runs elsewhere.
+    """
+    if attempt.stop_cause is Cause.TIMEOUT:
+        fail(tx, attempt, Cause.TIMEOUT, attempt.stop_reason or message, **end)
+        return
+    task = tx.get(Task, attempt.task_id)
+    tx.move(
+        attempt,
+        Verb.STOP,
+        reason=attempt.stop_reason or message,
+        ended_at_ms=tx.now_ms,
+        cause=attempt.stop_cause or cause,
+        message=message,
+        rung_until_ms=None,
+        **end,
+    )
+    if task.status is TaskStatus.CANCELLING:
+        close(tx, task, task.reason)
+    else:
+        elsewhere(tx, task, message or "handed back by its worker", lost=cause is Cause.LOST)
+
+
+def lose(tx: Transaction, attempt: Attempt, cause: Cause, message: str) -> None:
+    """The worker is silent, gone or replaced and its lease is over: the task runs elsewhere."""
+    tx.move(
+        attempt,
+        Verb.FAIL,
+        reason=message,
+        ended_at_ms=tx.now_ms,
+        cause=cause,
+        message=message,
+        rung_until_ms=None,
+    )
+    task = tx.get(Task, attempt.task_id)
+    if task.status is TaskStatus.CANCELLING:
+        close(tx, task, f"{message}; its lease is over, so it ended what it ran")
+    else:
+        elsewhere(tx, task, message, lost=True)
+
+
+def elsewhere(tx: Transaction, task: Task, reason: str, *, lost: bool) -> None:
+    """Queue a task again, unless it was lost so often that it must be what ends its workers."""
+    losses = task.losses + (1 if lost else 0)
+    if losses >= tx.settings.losses_max:
+        tx.move(
+            task,
+            Verb.FAIL,
+            reason=f"lost with its worker {losses} times: {reason}",
+            losses=losses,
+            worker_id=None,
+            cause=Cause.POISON,
+            ended_at_ms=tx.now_ms,
+        )
+    else:
+        tx.move(task, Verb.RETRY, reason=reason, losses=losses, worker_id=None)
+
+
+def close(tx: Transaction, task: Task, reason: str) -> None:
+    """Nothing of a task that is being cancelled is alive any more."""
+    tx.move(task, Verb.CLOSE, reason=reason, worker_id=None, ended_at_ms=tx.now_ms)

@@ -1,0 +1,286 @@
+"""
+Derived look-ups: everything here follows from the rows and is rebuilt by `state.load`.
+
+Only `Index.replace` changes it when rows change. Queues and the deadline heap are lazy: they may hold entries that are stale or
+there twice, so readers check the row, and undoing a step never has to search them.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Mapping
+
+from orchestra.statemachine import ids
+from orchestra.statemachine.lifecycles import (
+    ATTEMPT_FINAL,
+    JOB_FINAL,
+    JOB_SCHEDULABLE,
+    TASK_FINAL,
+    JobStatus,
+    TaskStatus,
+    WorkerStatus,
+)
+from orchestra.statemachine.records import (
+    Attempt,
+    Job,
+    Project,
+    Receipt,
+    Record,
+    Settings,
+    Stage,
+    Task,
+    Worker,
+)
+
+Shape = tuple[str, tuple[str, ...], tuple[tuple[str, int], ...]]
+"""What a stage asks of a worker: app, labels, needs. Tasks of one shape fit the same workers."""
+
+Rank = tuple[int, int, int, str]
+"""Place in the queue, lowest first: aged priority, job number, position, stage id."""
+
+
+def shape_of(stage: Stage) -> Shape:
+    return (stage.app, stage.labels, stage.needs)
+
+
+class StageTally:
+    """Counts of one stage's tasks. ``unfolded`` tasks exist; ``broken`` ones ended without completing."""
+
+    __slots__ = ("broken", "completed", "unfolded", "waiting")
+
+    def __init__(self) -> None:
+        self.unfolded = 0
+        self.completed = 0
+        self.broken = 0
+        self.waiting = 0
+
+
+class Index:
+    """See the module. ``rows`` is the state's own mapping; only the look-ups here are this object's."""
+
+    def __init__(self, rows: Mapping[str, dict[str, Record]]) -> None:
+        self._rows = rows
+        self.project_names: dict[str, str] = {}
+        self.worker_names: dict[str, str] = {}
+        self.job_numbers: dict[int, str] = {}
+        self.job_stages: dict[str, list[Stage]] = {}
+        self.tallies: dict[str, dict[TaskStatus, int]] = {}
+        self.stage_tallies: dict[str, StageTally] = {}
+        self.dependents: dict[str, list[str]] = {}
+        self.pairs: dict[str, list[str]] = {}
+        self.queues: dict[str, deque[str]] = {}
+        self.ready: dict[Shape, list[Rank]] = {}
+        self.held: dict[str, dict[str, str]] = {}
+        self.used: dict[str, dict[str, int]] = {}
+        self.free: dict[str, None] = {}
+        self.deadlines: list[tuple[int, str, str]] = []
+        self.unfolding: dict[str, None] = {}
+        self.cancelling: dict[str, int] = {}
+        self.reviews: dict[str, int] = {}
+        self.finished: deque[str] = deque()
+        self.finished_tasks = 0
+
+    # one door ---------------------------------------------------------------------------------------------------
+
+    def replace(self, old: Record | None, new: Record | None) -> None:
+        """Follow one row from ``old`` to ``new``; None is absence."""
+        record = new if new is not None else old
+        if isinstance(record, Task):
+            self._task(old, new)  # type: ignore[arg-type]  # same kind by contract of rows
+        elif isinstance(record, Attempt):
+            self._attempt(old, new)  # type: ignore[arg-type]
+        elif isinstance(record, Job):
+            self._job(old, new)  # type: ignore[arg-type]
+        elif isinstance(record, Stage):
+            self._stage(old, new)  # type: ignore[arg-type]
+        elif isinstance(record, Worker):
+            self._worker(old, new)  # type: ignore[arg-type]
+        elif isinstance(record, Project):
+            if new is None:
+                self.project_names.pop(record.name, None)
+            else:
+                self.project_names[record.name] = record.id
+        elif isinstance(record, Receipt) and new is not None:
+            self.arm(record.until_ms, "receipt", record.id)
+
+    def arm(self, at_ms: int, kind: str, id: str) -> None:
+        """Remember to look at a row at ``at_ms``. Whether something is due then is read from the row."""
+        heapq.heappush(self.deadlines, (at_ms, kind, id))
+
+    # kinds ------------------------------------------------------------------------------------------------------
+
+    def _job(self, old: Job | None, new: Job | None) -> None:
+        if new is None:
+            assert old is not None
+            self.job_numbers.pop(old.number, None)
+            self.job_stages.pop(old.id, None)
+            self.tallies.pop(old.id, None)
+            self.unfolding.pop(old.id, None)
+            self.cancelling.pop(old.id, None)
+            if old.status in JOB_FINAL:
+                self.finished_tasks -= old.tasks
+            return
+        if old is None:
+            self.job_numbers[new.number] = new.id
+            self.job_stages.setdefault(new.id, [])
+            self.tallies.setdefault(new.id, {})
+        if new.status in JOB_FINAL and (old is None or old.status not in JOB_FINAL):
+            self.finished.append(new.id)
+            self.finished_tasks += new.tasks
+            settings = self._rows["settings"].get("settings")
+            retention_ms = settings.retention_ms if isinstance(settings, Settings) else 0
+            self.arm((new.ended_at_ms or 0) + retention_ms, "job", new.id)
+        elif old is not None and old.status in JOB_FINAL and new.status not in JOB_FINAL:
+            self.finished_tasks -= old.tasks
+        if new.status is JobStatus.CANCELLING and (old is None or old.status is not new.status):
+            self.cancelling[new.id] = 1
+        if new.status in JOB_SCHEDULABLE and old is not None and old.status not in JOB_SCHEDULABLE:
+            for stage in self.job_stages.get(new.id, ()):
+                self.offer(stage, new)
+
+    def _stage(self, old: Stage | None, new: Stage | None) -> None:
+        if new is None:
+            assert old is not None
+            self.stage_tallies.pop(old.id, None)
+            self.queues.pop(old.id, None)
+            self.dependents.pop(old.id, None)
+            self.pairs.pop(old.id, None)
+            self.reviews.pop(old.id, None)
+            return
+        stages = self.job_stages.setdefault(new.job_id, [])
+        stages.append(new)
+        self.stage_tallies[new.id] = StageTally()
+        for index in new.after:
+            self.dependents.setdefault(ids.stage_id(new.job_id, index), []).append(new.id)
+        for index in new.pairwise:
+            self.pairs.setdefault(ids.stage_id(new.job_id, index), []).append(new.id)
+
+    def _task(self, old: Task | None, new: Task | None) -> None:
+        task = new or old
+        assert task is not None
+        tally = self.tallies.setdefault(task.job_id, {})
+        stage = self.stage_tallies.get(task.stage_id)
+        if old is not None:
+            tally[old.status] -= 1
+            if stage is not None:
+                if old.status is TaskStatus.COMPLETED:
+                    stage.completed -= 1
+                elif old.status is TaskStatus.WAITING:
+                    stage.waiting -= 1
+                elif old.status in TASK_FINAL:
+                    stage.broken -= 1
+        elif stage is not None:
+            stage.unfolded += 1
+        if new is None:
+            if stage is not None:
+                stage.unfolded -= 1
+            return
+        status = new.status
+        tally[status] = tally.get(status, 0) + 1
+        if stage is not None:
+            if status is TaskStatus.COMPLETED:
+                stage.completed += 1
+            elif status is TaskStatus.WAITING:
+                stage.waiting += 1
+            elif status in TASK_FINAL:
+                stage.broken += 1
+        if status is TaskStatus.QUEUED and (old is None or old.status is not status):
+            self._enqueue(new)
+        elif status is TaskStatus.BACKOFF and new.retry_at_ms is not None:
+            self.arm(new.retry_at_ms, "task", new.id)
+
+    def _enqueue(self, task: Task) -> None:
+        queue = self.queues.get(task.stage_id)
+        if queue is None:
+            queue = self.queues[task.stage_id] = deque()
+        queue.append(task.id)
+        stage = self._rows["stage"].get(task.stage_id)
+        job = self._rows["job"].get(task.job_id)
+        if not isinstance(stage, Stage) or not isinstance(job, Job):
+            return
+        if stage.queue_ms_max is not None:
+            self.arm(task.queued_at_ms + stage.queue_ms_max, "task", task.id)
+        if len(queue) == 1 or queue[0] == task.id:
+            self.offer(stage, job)
+
+    def offer(self, stage: Stage, job: Job) -> None:
+        """Put a stage with queued tasks into the heap of its shape (a second entry does no harm)."""
+        queue = self.queues.get(stage.id)
+        if not queue or job.status not in JOB_SCHEDULABLE:
+            return
+        settings = self._rows["settings"].get("settings")
+        aging_ms = settings.aging_ms if isinstance(settings, Settings) else 0
+        rank = job.submitted_at_ms - (job.priority + stage.priority) * aging_ms
+        entry = (rank, job.number, ids.position_of(queue[0]), stage.id)
+        heapq.heappush(self.ready.setdefault(shape_of(stage), []), entry)
+
+    def _attempt(self, old: Attempt | None, new: Attempt | None) -> None:
+        was_live = old is not None and old.status not in ATTEMPT_FINAL
+        is_live = new is not None and new.status not in ATTEMPT_FINAL
+        if is_live and not was_live:
+            assert new is not None
+            self._occupy(new, 1)
+        elif was_live and not is_live:
+            assert old is not None
+            self._occupy(old, -1)
+        if new is not None and is_live:
+            if new.rung_until_ms is not None and (
+                old is None or old.rung_until_ms != new.rung_until_ms
+            ):
+                self.arm(new.rung_until_ms, "attempt", new.id)
+            if new.started_at_ms is not None and (old is None or old.started_at_ms is None):
+                limit = self.run_ms_max(new)
+                if limit is not None:
+                    self.arm(new.started_at_ms + limit, "attempt", new.id)
+
+    def run_ms_max(self, attempt: Attempt) -> int | None:
+        """The run limit of an attempt's stage in ms; None without one."""
+        task = self._rows["task"].get(attempt.task_id)
+        stage = self._rows["stage"].get(task.stage_id) if isinstance(task, Task) else None
+        return stage.run_ms_max if isinstance(stage, Stage) else None
+
+    def _occupy(self, attempt: Attempt, sign: int) -> None:
+        held = self.held.setdefault(attempt.worker_id, {})
+        if sign > 0:
+            held[attempt.task_id] = attempt.id
+        else:
+            held.pop(attempt.task_id, None)
+        task = self._rows["task"].get(attempt.task_id)
+        stage = self._rows["stage"].get(task.stage_id) if isinstance(task, Task) else None
+        if isinstance(stage, Stage) and stage.needs:
+            used = self.used.setdefault(attempt.worker_id, {})
+            for name, amount in stage.needs:
+                used[name] = used.get(name, 0) + sign * amount
+        worker = self._rows["worker"].get(attempt.worker_id)
+        if isinstance(worker, Worker):
+            self._free(worker)
+
+    def _worker(self, old: Worker | None, new: Worker | None) -> None:
+        if new is None:
+            assert old is not None
+            self.free.pop(old.id, None)
+            self.held.pop(old.id, None)
+            self.used.pop(old.id, None)
+            if self.worker_names.get(old.name) == old.id:
+                del self.worker_names[old.name]
+            return
+        named = self.worker_names.get(new.name)
+        if named is None or named <= new.id:
+            self.worker_names[new.name] = new.id
+        self._free(new)
+        if new.status is WorkerStatus.LEFT and new.left_at_ms is not None:
+            self.arm(new.left_at_ms, "worker", new.id)
+        elif (old is None or old.status is not new.status) and new.status is not WorkerStatus.LOST:
+            self.arm(0, "worker", new.id)
+
+    def _free(self, worker: Worker) -> None:
+        held = self.held.get(worker.id)
+        if (
+            worker.status is WorkerStatus.ONLINE
+            and not worker.paused
+            and (len(held) if held else 0) < worker.slots
+        ):
+            self.free[worker.id] = None
+        else:
+            self.free.pop(worker.id, None)

@@ -1,0 +1,66 @@
+"""What a worker is told about one attempt, made from the rows."""
+
+from __future__ import annotations
+
+import json
+
+from orchestra.statemachine.lifecycles import ATTEMPT_FINAL
+from orchestra.statemachine.records import Attempt, Job, Rung, Span, Stage, Task
+from orchestra.statemachine.replies import Order
+from orchestra.statemachine.state import State
+
+
+def item_of(stage: Stage, offset: int) -> bytes:
+    """The fan-out item of the task at ``offset`` (counted from 0) as JSON; empty without a fan-out."""
+    if stage.over is None:
+        return b""
+    if isinstance(stage.over, Span):
+        return json.dumps(stage.over.start + offset * stage.over.step).encode()
+    return stage.over[offset]
+
+
+def order_of(job: Job, stage: Stage, task: Task, attempt: Attempt) -> Order:
+    """The order for an attempt: run it, or stop it when a stop was asked."""
+    offset = task.position - stage.first
+    return Order(
+        attempt_id=attempt.id,
+        task_id=task.id,
+        job_id=job.id,
+        job_number=job.number,
+        job_name=job.name,
+        stage=stage.name,
+        app=stage.app,
+        template=stage.template,
+        item=item_of(stage, offset),
+        position=task.position,
+        offset=offset,
+        number=attempt.number,
+        needs=stage.needs,
+        run_ms_max=stage.run_ms_max,
+        grace_ms=attempt.grace_ms,
+        rung=Rung.KILL if attempt.rung is Rung.UNCONFIRMED else attempt.rung,
+        reason=attempt.stop_reason,
+    )
+
+
+def order_for(state: State, attempt: Attempt) -> Order | None:
+    """As `order_of`, from ids; None when a row it needs is not in memory."""
+    task = state.find(Task, attempt.task_id)
+    stage = state.find(Stage, task.stage_id) if task is not None else None
+    job = state.find(Job, attempt.job_id)
+    if task is None or stage is None or job is None:
+        return None
+    return order_of(job, stage, task, attempt)
+
+
+def orders_of(state: State, worker_id: str) -> tuple[Order, ...]:
+    """Everything a worker should hold now."""
+    orders: list[Order] = []
+    for attempt_id in state.index.held.get(worker_id, {}).values():
+        attempt = state.find(Attempt, attempt_id)
+        if attempt is None or attempt.status in ATTEMPT_FINAL:
+            continue
+        order = order_for(state, attempt)
+        if order is not None:
+            orders.append(order)
+    return tuple(orders)

@@ -1,0 +1,84 @@
+"""
+The complete list of ways in which one thing's move causes another's. Handlers never import one another; this couples them.
+
+Drained over the rows that a step touched, up to a bound.
+"""
+
+from __future__ import annotations
+
+from orchestra.errors import ensure
+from orchestra.statemachine import limits
+from orchestra.statemachine.lifecycles import JOB_FINAL, TASK_FINAL, JobStatus, TaskStatus, Verb
+from orchestra.statemachine.records import Job, OnFailure, Record, Stage, Task
+from orchestra.statemachine.scheduling import match
+from orchestra.statemachine.transaction import Transaction
+from orchestra.statemachine.unfolding import advance, review_one
+
+
+def drain(tx: Transaction) -> None:
+    """Apply every rule until nothing more follows, then give out work."""
+    budget = limits.UNFOLD_SLICE
+    jobs: dict[str, None] = {}
+    seen = 0
+    while True:
+        while seen < len(tx.touched):
+            old, new = tx.touched[seen]
+            seen += 1
+            if isinstance(new, Task):
+                _after_task(tx, old, new, jobs)
+            elif isinstance(new, Job) and old is None:
+                jobs[new.id] = None
+        ensure(seen <= limits.RULES_MAX, "the rules run in a circle")
+        before = len(tx.touched)
+        budget = advance(tx, budget)
+        if len(tx.touched) == before:
+            break
+    for job_id in jobs:
+        _finish(tx, job_id)
+    match(tx)
+
+
+def _after_task(tx: Transaction, old: Record | None, new: Task, jobs: dict[str, None]) -> None:
+    """An ended task may end its job, and lets others run or never run; a revived one does the opposite."""
+    was_final = isinstance(old, Task) and old.status in TASK_FINAL
+    is_final = new.status in TASK_FINAL
+    if was_final == is_final:
+        return
+    jobs[new.job_id] = None
+    index = tx.state.index
+    stage = tx.find(Stage, new.stage_id)
+    if stage is None:
+        return
+    dependents = index.dependents.get(stage.id, ())
+    if dependents:
+        tally = index.stage_tallies[stage.id]
+        if not is_final or tally.broken or tally.completed == stage.size:
+            for dependent in dependents:
+                index.reviews[dependent] = 0
+    for dependent in index.pairs.get(stage.id, ()):
+        other = tx.find(Stage, dependent)
+        if other is not None:
+            review_one(tx, other, new.position - stage.first)
+    if is_final and new.status is TaskStatus.FAILED:
+        job = tx.find(Job, new.job_id)
+        if job is not None and job.on_failure is OnFailure.STOP:
+            index.cancelling[job.id] = 1
+
+
+def _finish(tx: Transaction, job_id: str) -> None:
+    """A job ends when all its tasks exist and have ended."""
+    job = tx.find(Job, job_id)
+    if job is None or job.status in JOB_FINAL:
+        return
+    tally = tx.state.index.tallies.get(job_id, {})
+    if sum(tally.get(status, 0) for status in TASK_FINAL) < job.tasks:
+        return
+    counts = tuple((str(status), count) for status, count in sorted(tally.items()) if count)
+    end: dict[str, object] = {"ended_at_ms": tx.now_ms, "counts": counts}
+    if job.status is JobStatus.CANCELLING:
+        tx.move(job, Verb.CLOSE, reason=job.reason, **end)
+    elif tally.get(TaskStatus.COMPLETED, 0) == job.tasks:
+        tx.move(job, Verb.COMPLETE, **end)
+    else:
+        told = ", ".join(f"{count} {status}" for status, count in counts if status != "completed")
+        tx.move(job, Verb.FAIL, reason=f"of {job.tasks} tasks {told}", **end)
