@@ -14,13 +14,13 @@ import attrs
 
 from orchestra.statemachine.commands import Command
 from orchestra.statemachine.queries import Query
-from orchestra.statemachine.records import Cause, Record
+from orchestra.statemachine.records import Cause, Record, record
 from orchestra.statemachine.replies import Order
 
 R = TypeVar("R")
 
 
-@attrs.frozen(slots=True)
+@record
 class Moved:
     """One entry of the story. ``number`` is its cursor: entries are numbered without gaps, and never again."""
 
@@ -236,11 +236,12 @@ class WatchStory:
     """
     Subscribe to the story from cursor ``after`` on, without a gap; with ``job_id`` only one job's.
 
-    ``after=-1`` starts at the present.
+    ``after=-1`` starts at the present. ``kinds`` keeps only moves of these kinds (empty: all, and progress).
     """
 
     after: int = -1
     job_id: str = ""
+    kinds: tuple[str, ...] = ()
 
 
 Watch = WatchOrders | WatchStory

@@ -112,3 +112,12 @@ def _has_parent(state: State, row: Record) -> bool:
     if KIND_OF[type(row)] in ("stage", "task", "attempt"):
         return job_id in state.rows["job"]
     return True
+
+
+def recall(state: State, rows: Iterable[Record]) -> None:
+    """Bring the stored rows of a finished job back into memory, as `load` would. What is in memory already stays."""
+    for row in rows:
+        kind = KIND_OF[type(row)]
+        if row.id not in state.rows[kind] and _has_parent(state, row):
+            state.rows[kind][row.id] = row
+            state.index.replace(None, row)

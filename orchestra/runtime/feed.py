@@ -1,0 +1,145 @@
+"""Who watches what: orders to workers, the story and progress to everyone else. Bounded; a slow watcher is told that it lags."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Sequence
+
+import anyio
+
+from orchestra.errors import LimitReached
+from orchestra.ports import Lagged, Moved, OrderSeen, ProgressSeen, Push, Watch, WatchOrders, WatchStory
+from orchestra.statemachine import ids, limits
+from orchestra.statemachine.effects import Effect
+
+WATCHERS_MAX = 20_000
+"""Each worker has one, and each page or terminal that looks on; beyond this something is leaking them."""
+
+_OF_JOBS = frozenset({"job", "stage", "task", "attempt"})
+
+
+class Mailbox:
+    """Pushes for one watcher, taken by iterating. At most ``limits.FEED_BUFFER`` wait; then it ends with `Lagged`."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+        self.closed = False
+        self.last_number = 0
+        self._kinds = frozenset(watch.kinds) if isinstance(watch, WatchStory) else frozenset()
+        self._waiting: deque[Push] = deque()
+        self._wake: anyio.Event | None = None
+
+    def put(self, pushes: Iterable[Push]) -> None:
+        """Add pushes; never waits."""
+        if self.closed:
+            return
+        for push in pushes:
+            if len(self._waiting) >= limits.FEED_BUFFER:
+                self.closed = True
+                self._waiting.append(Lagged(self.last_number))
+                break
+            if isinstance(push, Moved):
+                self.last_number = push.number
+            if self._kinds and getattr(push, "kind", "") not in self._kinds:
+                continue
+            self._waiting.append(push)
+        if self._waiting:
+            self._ring()
+
+    def close(self) -> None:
+        """No more pushes come: the iteration ends after what is there."""
+        self.closed = True
+        self._ring()
+
+    def _ring(self) -> None:
+        if self._wake is not None:
+            self._wake.set()
+            self._wake = None
+
+    def __aiter__(self) -> AsyncIterator[Push]:
+        return self
+
+    async def __anext__(self) -> Push:
+        while not self._waiting:
+            if self.closed:
+                raise StopAsyncIteration
+            self._wake = anyio.Event()
+            await self._wake.wait()
+        return self._waiting.popleft()
+
+
+class Feed:
+    """All mailboxes, found by what they watch, so that a push costs only those who want it."""
+
+    def __init__(self) -> None:
+        self._orders: dict[str, dict[Mailbox, None]] = {}
+        self._jobs: dict[str, dict[Mailbox, None]] = {}
+        self._all: dict[Mailbox, None] = {}
+        self._count = 0
+
+    def open(self, watch: Watch) -> Mailbox:
+        """A new mailbox. Raises `LimitReached`."""
+        if self._count >= WATCHERS_MAX:
+            raise LimitReached("too many watchers", retry_after_ms=limits.SECOND_MS)
+        self._count += 1
+        mailbox = Mailbox(watch)
+        self._shelf(watch)[mailbox] = None
+        return mailbox
+
+    def shut(self, mailbox: Mailbox) -> None:
+        """Forget a mailbox."""
+        mailbox.close()
+        shelf = self._shelf(mailbox.watch)
+        if shelf.pop(mailbox, 0) is None:
+            self._count -= 1
+        if not shelf and shelf is not self._all:
+            self._orders.pop(getattr(mailbox.watch, "worker_id", ""), None)
+            self._jobs.pop(getattr(mailbox.watch, "job_id", ""), None)
+
+    def shut_all(self) -> None:
+        """The orchestrator ends: every watcher's iteration ends."""
+        for shelves in (self._orders, self._jobs):
+            for shelf in shelves.values():
+                for mailbox in shelf:
+                    mailbox.close()
+        for mailbox in self._all:
+            mailbox.close()
+
+    def _shelf(self, watch: Watch) -> dict[Mailbox, None]:
+        if isinstance(watch, WatchOrders):
+            return self._orders.setdefault(watch.worker_id, {})
+        return self._jobs.setdefault(watch.job_id, {}) if watch.job_id else self._all
+
+    def give_orders(self, effects: Iterable[Effect]) -> None:
+        """Tell workers what to start and to stop. One that is not watching learns of it from its next heartbeat."""
+        by_worker: dict[str, list[Push]] = {}
+        for effect in effects:
+            if effect.worker_id in self._orders:
+                by_worker.setdefault(effect.worker_id, []).append(OrderSeen(effect.order))
+        for worker_id, pushes in by_worker.items():
+            for mailbox in self._orders[worker_id]:
+                mailbox.put(pushes)
+
+    def tell(self, story: Sequence[Moved]) -> None:
+        """Publish committed story."""
+        if not self._jobs and not self._all:
+            return
+        for mailbox in self._all:
+            mailbox.put(story)
+        if self._jobs:
+            by_job: dict[str, list[Push]] = {}
+            for moved in story:
+                if moved.kind in _OF_JOBS:
+                    job_id = ids.job_of(moved.id)
+                    if job_id in self._jobs:
+                        by_job.setdefault(job_id, []).append(moved)
+            for job_id, pushes in by_job.items():
+                for mailbox in self._jobs[job_id]:
+                    mailbox.put(pushes)
+
+    def tell_progress(self, seen: ProgressSeen) -> None:
+        """Publish soft progress."""
+        for mailbox in self._all:
+            mailbox.put((seen,))
+        for mailbox in self._jobs.get(ids.job_of(seen.attempt_id), ()):
+            mailbox.put((seen,))

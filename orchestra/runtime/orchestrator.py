@@ -1,0 +1,444 @@
+"""
+The loop around the core: take what is asked, step each, commit once, then answer.
+
+Nothing leaves before it is durable: replies, orders and the story are released after the one call of `Store.commit`. While a
+commit runs, the next asks gather, so its cost is shared by all that wait: group commit without a timer.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TypeVar, cast
+
+import anyio
+import anyio.abc
+import anyio.lowlevel
+import attrs
+
+from orchestra.errors import (
+    Conflict,
+    Malformed,
+    NotFound,
+    OrchestraError,
+    StoreFailed,
+    Unavailable,
+)
+from orchestra.ports import (
+    Batch,
+    Clock,
+    Loaded,
+    Log,
+    LogChunk,
+    LogRead,
+    Moved,
+    ProgressSeen,
+    Push,
+    Seeds,
+    Store,
+    Story,
+    Watch,
+    WatchStory,
+)
+from orchestra.runtime.clock import SteadyClock, SystemSeeds
+from orchestra.runtime.feed import Feed
+from orchestra.runtime.history import History
+from orchestra.statemachine import Outcome, State, Stimulus, answer, limits, load, next_deadline, step
+from orchestra.statemachine.commands import Command, RetryTask, Tick
+from orchestra.statemachine.lifecycles import ATTEMPT_FINAL
+from orchestra.statemachine.queries import GetOverview, ListJobs, Query
+from orchestra.statemachine.records import Attempt, Record
+from orchestra.statemachine.reports import AttemptsReported, Happening
+from orchestra.statemachine.state import recall
+
+R = TypeVar("R")
+
+_RETRY_COMMIT_S = 0.5
+"""After a commit failed, time-driven work waits this long before it tries again; asks try at once."""
+
+
+class _Ask:
+    """One command waiting for its turn, or a piece of output waiting to be stored with the next batch."""
+
+    __slots__ = ("command", "done", "key", "logs", "principal", "recalled", "reply")
+
+    def __init__(self, command: Command[object] | None, principal: str, key: str) -> None:
+        self.command = command
+        self.principal = principal
+        self.key = key
+        self.logs: tuple[LogChunk, ...] = ()
+        self.recalled: Sequence[Record] = ()
+        self.reply: object = None
+        self.done = anyio.Event()
+
+
+class Orchestrator:
+    """
+    One running core over one store. It is a `ports.Asker`; `run` must be running for anything to be answered.
+
+    Args:
+        store: Where everything durable goes. The orchestrator is its only writer and does not close it.
+        clock: Tells the time; by default a steady one.
+        seeds: Draws randomness; by default from the operating system.
+    """
+
+    def __init__(
+        self, store: Store, *, clock: Clock | None = None, seeds: Seeds | None = None
+    ) -> None:
+        self._store = store
+        self._clock = clock or SteadyClock()
+        self._seeds = seeds or SystemSeeds()
+        self._state = State()
+        self._history = History(store)
+        self._feed = Feed()
+        self._asks: deque[_Ask] = deque()
+        self._wake = anyio.Event()
+        self._room: anyio.Event | None = None
+        self._clean = anyio.Event()
+        self._clean.set()
+        self._number = 0
+        self._story_number = 0
+        self._quarantined: tuple[str, ...] = ()
+        self._running = False
+        self._reload = False
+        self._not_before_ms = 0
+
+    # the loop ---------------------------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """
+        Load, then serve until cancelled. ``task_status.started()`` is called when asks are answered.
+
+        Raises:
+            StoreTaken: Another orchestrator writes to the store; this one has stopped.
+            StoreFailed: The store could not be read at the start.
+        """
+        await self._load()
+        self._running = True
+        task_status.started()
+        try:
+            while True:
+                await self._wait()
+                await self._turn()
+        finally:
+            self._running = False
+            self._feed.shut_all()
+            for ask in self._asks:
+                ask.reply = Unavailable("the orchestrator has stopped")
+                ask.done.set()
+            self._asks.clear()
+            if self._room is not None:
+                self._room.set()
+
+    async def _load(self) -> None:
+        loaded: Loaded = await self._store.load()
+        if isinstance(self._clock, SteadyClock):
+            self._clock.not_before(loaded.at_ms)
+        now_ms = max(self._clock.now_ms(), loaded.at_ms)
+        pulses, progress = self._state.pulses, self._state.progress
+        state = load(loaded.rows, now_ms)
+        state.pulses.update({id: pulse for id, pulse in pulses.items() if id in state.pulses})
+        state.progress.update(progress)
+        self._state = state
+        self._number = loaded.number
+        self._story_number = loaded.story_number
+        self._quarantined = tuple(
+            f"{row.kind} {row.id}: {row.problem}" for row in loaded.quarantined
+        )
+        self._reload = False
+
+    async def _wait(self) -> None:
+        if self._asks:
+            return
+        due_ms = next_deadline(self._state)
+        if due_ms is None and not self._reload:
+            await self._wake.wait()
+        else:
+            due_ms = max(due_ms or 0, self._not_before_ms)
+            delay_s = (due_ms - self._clock.now_ms()) / 1000
+            if delay_s > 0:
+                with anyio.move_on_after(delay_s):
+                    await self._wake.wait()
+            else:
+                # Work in slices goes on at once, but lets others speak in between.
+                await anyio.lowlevel.checkpoint()
+        if self._wake.is_set():
+            self._wake = anyio.Event()
+
+    async def _turn(self) -> None:
+        """One batch: from what is asked to what is answered."""
+        asks = [self._asks.popleft() for _ in range(min(len(self._asks), limits.BATCH_MAX))]
+        if self._room is not None:
+            self._room.set()
+            self._room = None
+        if self._reload and not await self._reloaded(asks):
+            return
+        now_ms = self._clock.now_ms()
+        outcomes: list[tuple[_Ask | None, Outcome]] = []
+        logs: list[LogChunk] = []
+        due_ms = next_deadline(self._state)
+        if due_ms is not None and max(due_ms, self._not_before_ms) <= now_ms:
+            tick = Stimulus(Tick(), now_ms, self._seeds.seed())
+            outcomes.append((None, step(self._state, tick)))
+        for ask in asks:
+            if ask.command is None:
+                logs.extend(ask.logs)
+                continue
+            if ask.recalled:
+                recall(self._state, ask.recalled)
+            stimulus = Stimulus(ask.command, now_ms, self._seeds.seed(), ask.principal, ask.key)
+            outcome = step(self._state, stimulus)
+            ask.reply = outcome.reply
+            outcomes.append((ask, outcome))
+        batch = self._batch(outcomes, logs, now_ms)
+        if batch is not None and not await self._commit(batch, asks):
+            return
+        for ask in asks:
+            ask.done.set()
+        for _, outcome in outcomes:
+            if outcome.effects:
+                self._feed.give_orders(outcome.effects)
+        if batch is not None:
+            self._feed.tell(batch.story)
+
+    def _batch(
+        self, outcomes: list[tuple[_Ask | None, Outcome]], logs: list[LogChunk], now_ms: int
+    ) -> Batch | None:
+        """Fold outcomes together; the newest row of each id wins. None when there is nothing durable in them."""
+        puts: dict[tuple[str, str], Record] = {}
+        drops: dict[tuple[str, str], None] = {}
+        story: list[Moved] = []
+        number = self._story_number
+        for _, outcome in outcomes:
+            puts.update(outcome.changes)
+            for dropped in outcome.drops:
+                puts.pop(dropped, None)
+                drops[dropped] = None
+            for kind, id, source, verb, target, reason in outcome.story:
+                number += 1
+                story.append(Moved(number, now_ms, kind, id, source, verb, target, reason))
+        if not (puts or drops or story or logs):
+            return None
+        return Batch(self._number + 1, tuple(puts.values()), tuple(drops), tuple(story), tuple(logs))
+
+    async def _commit(self, batch: Batch, asks: list[_Ask]) -> bool:
+        """The one place where anything becomes durable. False when it did not: then the asks know already."""
+        self._clean = anyio.Event()
+        try:
+            # A commit that began must be waited for: its outcome decides what the callers are told.
+            with anyio.CancelScope(shield=True):
+                await self._store.commit(batch)
+        except StoreFailed as failure:
+            self._reload = True
+            self._not_before_ms = self._clock.now_ms() + int(_RETRY_COMMIT_S * 1000)
+            self._tell_all(asks, failure)
+            return False
+        except Unavailable as failure:
+            self._tell_all(asks, failure)
+            raise
+        finally:
+            self._clean.set()
+        self._number = batch.number
+        self._story_number += len(batch.story)
+        return True
+
+    async def _reloaded(self, asks: list[_Ask]) -> bool:
+        """After a failed commit memory is ahead of the store: load again before anything else is decided."""
+        try:
+            await self._load()
+        except StoreFailed as failure:
+            self._not_before_ms = self._clock.now_ms() + int(_RETRY_COMMIT_S * 1000)
+            self._tell_all(asks, failure)
+            return False
+        return True
+
+    @staticmethod
+    def _tell_all(asks: list[_Ask], failure: OrchestraError) -> None:
+        for ask in asks:
+            ask.reply = failure
+            ask.done.set()
+
+    # what callers use -------------------------------------------------------------------------------------------
+
+    def for_principal(self, principal: str) -> Principal:
+        """The same orchestrator, asked by somebody."""
+        return Principal(self, principal)
+
+    async def ask(self, command: Command[R], *, key: str = "", principal: str = "local") -> R:
+        """Do something; see `ports.Asker.ask`."""
+        ask = _Ask(cast("Command[object]", command), principal, key)
+        reply = await self._put(ask)
+        if isinstance(reply, NotFound) and isinstance(command, RetryTask):
+            again = _Ask(cast("Command[object]", command), principal, key)
+            job_id = await self._history.find_job(self._state, command.task_id[:26])
+            again.recalled = await self._history.rows_of(job_id)
+            self._history.forget(job_id)
+            reply = await self._put(again)
+        if isinstance(reply, OrchestraError):
+            raise reply
+        if isinstance(command, AttemptsReported):
+            self._publish_progress(command)
+        return cast("R", reply)
+
+    async def _put(self, ask: _Ask) -> object:
+        while len(self._asks) >= limits.ASKS_MAX and self._running:
+            self._room = self._room or anyio.Event()
+            await self._room.wait()
+        if not self._running:
+            raise Unavailable("the orchestrator is not running")
+        self._asks.append(ask)
+        self._wake.set()
+        await ask.done.wait()
+        return ask.reply
+
+    def _publish_progress(self, command: AttemptsReported) -> None:
+        for report in command.reports:
+            if report.happening is Happening.PROGRESS:
+                seen = ProgressSeen(report.attempt_id, report.fraction, report.message)
+                self._feed.tell_progress(seen)
+
+    async def _settled(self) -> State:
+        """The state as it is committed: waits while a commit runs or a reload is due."""
+        while not self._clean.is_set() or self._reload:
+            if not self._running:
+                raise Unavailable("the orchestrator is not running")
+            if self._reload:
+                self._wake.set()
+                await anyio.sleep(_RETRY_COMMIT_S / 10)
+            else:
+                await self._clean.wait()
+        if not self._running:
+            raise Unavailable("the orchestrator is not running")
+        return self._state
+
+    async def answer(self, query: Query[R]) -> R:
+        """Know something; see `ports.Asker.answer`."""
+        state = await self._settled()
+        now_ms = self._clock.now_ms()
+        if isinstance(query, ListJobs):
+            page = answer(state, query, now_ms)
+            return cast("R", await self._history.list_jobs(state, query, page))
+        if isinstance(query, GetOverview):
+            overview = answer(state, query, now_ms)
+            return cast("R", attrs.evolve(overview, quarantined=self._quarantined))
+        try:
+            return answer(state, query, now_ms)
+        except NotFound:
+            return await self._history.answer(state, query, now_ms)
+
+    async def story(self, query: Story) -> tuple[Moved, ...]:
+        """A page of the story; see `ports.Asker.story`."""
+        return await self._store.story(query)
+
+    async def log(self, query: Log) -> LogRead:
+        """Output of an attempt; see `ports.Asker.log`."""
+        return await self._store.log(query)
+
+    async def append_log(
+        self, worker_id: str, incarnation: int, chunks: Sequence[LogChunk], *, principal: str = ""
+    ) -> None:
+        """Keep output; see `ports.Asker.append_log`. Each piece is at most ``limits.LOG_CHUNK_BYTES_MAX`` bytes."""
+        state = await self._settled()
+        for chunk in chunks:
+            _check_chunk(state, worker_id, incarnation, chunk)
+        ask = _Ask(None, principal, "")
+        ask.logs = tuple(chunks)
+        reply = await self._put(ask)
+        if isinstance(reply, OrchestraError):
+            raise reply
+
+    async def backup(self, target: str) -> None:
+        """Copy the store while service goes on; see `ports.Store.backup`."""
+        await self._store.backup(target)
+
+    def watch(self, watch: Watch) -> AbstractAsyncContextManager[AsyncIterator[Push]]:
+        """Subscribe; see `ports.Asker.watch`."""
+        return self._watch(watch)
+
+    @asynccontextmanager
+    async def _watch(self, watch: Watch) -> AsyncIterator[AsyncIterator[Push]]:
+        await self._settled()
+        mailbox = self._feed.open(watch)
+        mailbox.last_number = self._story_number
+        if not self._running:
+            mailbox.close()
+        try:
+            if isinstance(watch, WatchStory) and 0 <= watch.after < self._story_number:
+                yield self._from_store(watch, self._story_number, mailbox)
+            else:
+                yield mailbox
+        finally:
+            self._feed.shut(mailbox)
+
+    async def _from_store(
+        self, watch: WatchStory, until: int, mailbox: AsyncIterator[Push]
+    ) -> AsyncIterator[Push]:
+        """What is stored already, then what comes: the mailbox was opened first, so there is no gap and nothing twice."""
+        after = watch.after
+        while after < until:
+            page = await self._store.story(Story(after, limits.PAGE_MAX, watch.job_id))
+            for moved in page:
+                if moved.number <= until and (not watch.kinds or moved.kind in watch.kinds):
+                    yield moved
+            if len(page) < limits.PAGE_MAX:
+                break
+            after = page[-1].number
+        async for push in mailbox:
+            yield push
+
+
+def _check_chunk(state: State, worker_id: str, incarnation: int, chunk: LogChunk) -> None:
+    attempt = state.find(Attempt, chunk.attempt_id)
+    if attempt is None:
+        raise NotFound(f"there is no attempt {chunk.attempt_id!r}", where="attempt_id")
+    if (attempt.worker_id, attempt.incarnation) != (worker_id, incarnation):
+        raise Conflict("the attempt is not this worker's", where="attempt_id")
+    if attempt.status in ATTEMPT_FINAL and attempt.worker_id != worker_id:
+        raise Conflict("the attempt is over", where="attempt_id")
+    if chunk.stream not in ("stdout", "stderr"):
+        raise Malformed("a stream is stdout or stderr", where="stream")
+    if len(chunk.data) > limits.LOG_CHUNK_BYTES_MAX or chunk.offset < 0:
+        raise Malformed(
+            f"{len(chunk.data)} bytes at {chunk.offset}",
+            where="data",
+            remedy=f"send at most {limits.LOG_CHUNK_BYTES_MAX} bytes",
+        )
+    if chunk.offset + len(chunk.data) > limits.LOG_BYTES_MAX:
+        raise Malformed(
+            "the stream is full", where="offset", remedy=f"at most {limits.LOG_BYTES_MAX} bytes"
+        )
+
+
+@attrs.frozen
+class Principal:
+    """An `Asker` whose commands carry a name, for audit and for idempotency keys of its own."""
+
+    orchestrator: Orchestrator
+    name: str
+
+    def for_principal(self, principal: str) -> Principal:
+        return Principal(self.orchestrator, principal)
+
+    async def ask(self, command: Command[R], *, key: str = "") -> R:
+        return await self.orchestrator.ask(command, key=key, principal=self.name)
+
+    async def answer(self, query: Query[R]) -> R:
+        return await self.orchestrator.answer(query)
+
+    async def story(self, query: Story) -> tuple[Moved, ...]:
+        return await self.orchestrator.story(query)
+
+    async def log(self, query: Log) -> LogRead:
+        return await self.orchestrator.log(query)
+
+    async def append_log(
+        self, worker_id: str, incarnation: int, chunks: Sequence[LogChunk]
+    ) -> None:
+        await self.orchestrator.append_log(worker_id, incarnation, chunks, principal=self.name)
+
+    async def backup(self, target: str) -> None:
+        await self.orchestrator.backup(target)
+
+    def watch(self, watch: Watch) -> AbstractAsyncContextManager[AsyncIterator[Push]]:
+        return self.orchestrator.watch(watch)
