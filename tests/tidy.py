@@ -20,13 +20,17 @@ FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 60
 
 CORE_IMPORTS = frozenset(
-    "__future__ attrs abc array bisect collections collections.abc copy enum fractions functools hashlib heapq "
-    "itertools json math operator random re string types typing orchestra".split()
-)
+    {
+        "__future__", "abc", "array", "attrs", "bisect", "collections", "collections.abc", "copy", "enum", "fractions",
+        "functools", "hashlib", "heapq", "itertools", "json", "math", "operator", "random", "re", "string", "types",
+        "typing", "unicodedata",
+    }
+)  # fmt: skip
 """All that `orchestra.statemachine` may import: pure, and there on every Python. A list of what is allowed has no gaps."""
 
 EMPTY_WORDS = frozenset(
-    "base bases common data helper helpers info infos manager managers misc util utils".split()
+    {"base", "bases", "common", "data", "helper", "helpers", "info", "infos", "manager"}
+    | {"managers", "misc", "util", "utils"}
 )
 EMPTY_VERBS = ("process_", "handle_")
 UNSAFE_MODULES = frozenset({"dill", "marshal", "pickle", "shelve", "yaml"})
