@@ -1,0 +1,244 @@
+"""The embeddable application: functions registered as tasks, run in this process or by workers elsewhere."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+from orchestra.calls import Options, TaskFunction
+from orchestra.errors import Conflict, Malformed
+from orchestra.statemachine import limits
+from orchestra.statemachine.records import Amounts
+
+if TYPE_CHECKING:
+    from orchestra.client import Client
+    from orchestra.sync import SyncClient
+    from orchestra.transports.mounting import MountedApp
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Duration = str | float | int
+"""``"10m"``, ``"1h30m"``, ``"500ms"``, or a number of seconds."""
+
+_MODES = ("async", "thread", "process")
+
+
+class App:
+    """
+    Tasks, and where their story is kept.
+
+    Args:
+        path: The file that keeps everything. Without one all is in memory and gone at the end; nothing touches the disk.
+    """
+
+    def __init__(self, path: str | None = None) -> None:
+        self.path = path
+        self.tasks: dict[str, TaskFunction[Any, Any]] = {}
+        self._mounted: MountedApp | None = None
+
+    @overload
+    def task(self, fn: Callable[P, R], /) -> TaskFunction[P, R]: ...
+
+    @overload
+    def task(
+        self,
+        *,
+        name: str = "",
+        retries: int = 0,
+        backoff: Duration = "1s",
+        timeout: Duration | None = None,
+        queue_timeout: Duration | None = None,
+        grace: Duration = "5s",
+        needs: Mapping[str, float | str] | None = None,
+        labels: Iterable[str] = (),
+        priority: int = 0,
+        mode: str = "",
+    ) -> Callable[[Callable[P, R]], TaskFunction[P, R]]: ...
+
+    def task(
+        self,
+        fn: Callable[P, R] | None = None,
+        /,
+        *,
+        name: str = "",
+        retries: int = 0,
+        backoff: Duration = "1s",
+        timeout: Duration | None = None,
+        queue_timeout: Duration | None = None,
+        grace: Duration = "5s",
+        needs: Mapping[str, float | str] | None = None,
+        labels: Iterable[str] = (),
+        priority: int = 0,
+        mode: str = "",
+    ) -> Any:
+        """
+        Register a function as a task. It stays callable as before.
+
+        A parameter annotated with `Context` (or a first one named ``ctx``) receives the context and is left out of calls.
+
+        Args:
+            name: Under which workers know it; by default the function's own name.
+            retries: How often a failure is tried again. A task that is lost with its worker runs elsewhere without using one up.
+            backoff: The first pause between tries; it doubles, with jitter, up to 5 min.
+            timeout: How long one try may run.
+            queue_timeout: How long it may wait for a worker before it fails.
+            grace: How long each rung of a stop (asked, TERM, KILL) lasts.
+            needs: Counted resources of the worker: ``{"cpu": 2, "memory": "2GiB", "gpu": 1}`` or names of your own.
+            labels: What the worker must be labelled with.
+            priority: Added to the job's.
+            mode: ``async``, ``thread`` or ``process``; by default async for coroutine functions, thread for others.
+
+        Raises:
+            Malformed: An option is out of bounds; the message names it.
+            Conflict: Another task has the name.
+        """
+
+        def register(function: Callable[P, R]) -> TaskFunction[P, R]:
+            options = _options(
+                retries, backoff, timeout, queue_timeout, grace, needs, labels, priority
+            )
+            task = TaskFunction(
+                function, name or function.__name__, _mode(function, mode), options
+            )
+            if task.name in self.tasks or task.name == "process":
+                raise Conflict(
+                    f"there is a task {task.name!r} already", where="name", remedy="name it apart"
+                )
+            self.tasks[task.name] = task
+            return task
+
+        return register if fn is None else register(fn)
+
+    def run(
+        self,
+        *,
+        workers: int = 1,
+        slots: int = 1,
+        processes: bool = False,
+        labels: Iterable[str] = (),
+        capacity: Mapping[str, float | str] | None = None,
+    ) -> AbstractAsyncContextManager[Client]:
+        """
+        Run everything in this process: the core, the store, and local workers.
+
+        Leaving the context asks what runs to stop, and keeps the rest for the next time when there is a file.
+
+        Args:
+            workers: Local workers; 0 to only submit.
+            slots: Attempts that each worker runs at a time. Each counts the whole machine's cpus and memory as its own.
+            processes: The workers run stages with ``argv`` too.
+            labels: Of the local workers.
+            capacity: Counted resources of each worker; by default what the machine has.
+        """
+        return self._run(workers, slots, processes, tuple(labels), capacity)
+
+    @asynccontextmanager
+    async def _run(
+        self,
+        workers: int,
+        slots: int,
+        processes: bool,
+        labels: tuple[str, ...],
+        capacity: Mapping[str, float | str] | None,
+    ) -> AsyncIterator[Client]:
+        from orchestra import compose
+        from orchestra.client import Client
+
+        amounts = None if capacity is None else _amounts(capacity, "capacity")
+        async with (
+            compose.open_orchestrator(self.path) as orchestrator,
+            compose.local_workers(
+                orchestrator,
+                self.tasks,
+                count=workers,
+                slots=slots,
+                processes=processes,
+                labels=labels,
+                capacity=amounts,
+            ),
+        ):
+            yield Client(orchestrator.for_principal("local"))
+
+    def run_sync(self, **options: Any) -> AbstractContextManager[SyncClient]:
+        """As `run`, for programs without an event loop: one is kept in a thread."""
+        from orchestra.sync import run_sync
+
+        return run_sync(self, options)
+
+    def asgi(self) -> MountedApp:
+        """
+        The API as an ASGI application, to be mounted in a Starlette or FastAPI app together with `lifespan`::
+
+            Starlette(routes=[Mount("/farm", app.asgi())], lifespan=app.lifespan)
+        """
+        if self._mounted is None:
+            from orchestra.transports.mounting import MountedApp
+
+            self._mounted = MountedApp()
+        return self._mounted
+
+    @asynccontextmanager
+    async def lifespan(self, _: object = None) -> AsyncIterator[dict[str, Client]]:
+        """Run the core and one local worker as long as the host application lives. The state is ``{"orchestra": client}``."""
+        from orchestra import compose
+
+        async with self.run() as client:
+            self.asgi().serve(compose.api(client.asker))
+            try:
+                yield {"orchestra": client}
+            finally:
+                self.asgi().serve(None)
+
+
+def _mode(fn: Callable[..., object], wanted: str) -> str:
+    natural = "async" if inspect.iscoroutinefunction(fn) else "thread"
+    if wanted and wanted not in _MODES:
+        raise Malformed(f"{wanted!r} is no mode", where="mode", remedy=f"one of {', '.join(_MODES)}")
+    if (wanted or natural) == "async" and natural != "async":
+        raise Malformed("the function is no coroutine function", where="mode", remedy="use thread")
+    if wanted == "thread" and natural == "async":
+        raise Malformed("the function is a coroutine function", where="mode", remedy="use async")
+    return wanted or natural
+
+
+def _amounts(needs: Mapping[str, float | str], where: str) -> Amounts:
+    from orchestra.dialects.units import amounts
+
+    return amounts(dict(needs), where=where)
+
+
+def _ms(value: Duration, where: str) -> int:
+    from orchestra.dialects.units import duration_ms
+
+    return duration_ms(value, where=where)
+
+
+def _options(
+    retries: int,
+    backoff: Duration,
+    timeout: Duration | None,
+    queue_timeout: Duration | None,
+    grace: Duration,
+    needs: Mapping[str, float | str] | None,
+    labels: Iterable[str],
+    priority: int,
+) -> Options:
+    from orchestra.statemachine.bounds import check_labels, check_range
+
+    check_range(retries, 0, limits.RETRIES_MAX, "retries")
+    check_range(priority, -limits.PRIORITY_MAX, limits.PRIORITY_MAX, "priority")
+    labels = tuple(labels)
+    check_labels(labels, "labels")
+    return Options(
+        retries=retries,
+        backoff_ms=_ms(backoff, "backoff"),
+        run_ms_max=None if timeout is None else _ms(timeout, "timeout"),
+        queue_ms_max=None if queue_timeout is None else _ms(queue_timeout, "queue_timeout"),
+        grace_ms=_ms(grace, "grace"),
+        priority=priority,
+        needs=_amounts(needs or {}, "needs"),
+        labels=labels,
+    )

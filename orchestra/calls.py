@@ -1,0 +1,196 @@
+"""
+Tasks written in Python: plain functions with a name, options, and calls of them that have not happened yet.
+
+A `Calls` is a stage in the making. Passing one as an argument of another makes the second come after the first: `submit` turns what
+hangs together into the stages of one job.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, ParamSpec, TypeVar, cast
+
+import attrs
+
+from orchestra.errors import Malformed
+from orchestra.statemachine import limits
+from orchestra.statemachine.commands import StageDraft
+from orchestra.statemachine.records import Amounts, Span
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S")
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Options:
+    """How tasks of one kind are run; see `App.task`. Times in milliseconds."""
+
+    retries: int = 0
+    backoff_ms: int = limits.BACKOFF_MS
+    backoff_ms_max: int = limits.BACKOFF_MS_MAX
+    run_ms_max: int | None = None
+    queue_ms_max: int | None = None
+    grace_ms: int = limits.GRACE_MS
+    priority: int = 0
+    needs: Amounts = ()
+    labels: tuple[str, ...] = ()
+
+
+class TaskFunction(Generic[P, R]):
+    """
+    A function that orchestra can run elsewhere. Calling it runs it here and now, as before.
+
+    Attributes:
+        fn: The function as it was written.
+        name: Under which workers know it.
+        mode: ``async``, ``thread`` or ``process``.
+    """
+
+    def __init__(self, fn: Callable[P, R], name: str, mode: str, options: Options) -> None:
+        functools.update_wrapper(self, fn)
+        self.fn = fn
+        self.name = name
+        self.mode = mode
+        self.options = options
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.fn(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<task {self.name}>"
+
+    def call(self, *args: object, **kwargs: object) -> Calls[Any]:
+        """One call to be made elsewhere; the context argument is left out."""
+        return Calls(self, args, kwargs, None)
+
+    def map(self, items: Iterable[object], **kwargs: object) -> Calls[Any]:
+        """
+        One call for each item, which becomes the first argument; ``kwargs`` are the same for all.
+
+        A ``range`` is not stored item by item. Items of another `Calls` are its results, one by one: each call waits for its own only.
+        """
+        return Calls(self, (), kwargs, items)
+
+    def options_with(self, **changes: object) -> TaskFunction[P, R]:
+        """The same function with other options."""
+        options = attrs.evolve(self.options, **cast("dict[str, Any]", changes))
+        return TaskFunction(self.fn, self.name, self.mode, options)
+
+
+@attrs.frozen(eq=False)
+class Calls(Generic[S]):
+    """Calls of a task that have not happened yet: one, or one for each item."""
+
+    task: TaskFunction[Any, Any]
+    args: tuple[object, ...]
+    kwargs: Mapping[str, object]
+    items: Iterable[object] | None
+
+    def after(self, *others: Calls[Any]) -> Calls[S]:
+        """The same calls, started when all of ``others`` completed, whose results are not needed."""
+        return After(self.task, self.args, self.kwargs, self.items, others)
+
+    def __iter__(self) -> Any:
+        raise TypeError("calls have no results yet: submit them, and await job.results()")
+
+
+@attrs.frozen(eq=False)
+class After(Calls[S]):
+    """Calls that also come after others."""
+
+    others: tuple[Calls[Any], ...]
+
+
+class StageBuilder:
+    """
+    Turns calls that hang together into stage drafts, upstream first.
+
+    Args:
+        encode: Any value as JSON bytes; raises `Malformed`.
+    """
+
+    def __init__(self, encode: Callable[[object], bytes]) -> None:
+        self._encode = encode
+        self._names: dict[int, str] = {}
+        self._sizes: dict[int, int | None] = {}
+        self._taken: set[str] = set()
+        self._kept: list[Calls[Any]] = []
+        self.drafts: list[StageDraft] = []
+
+    def add(self, calls: Calls[Any]) -> str:
+        """Add the stage of these calls and those it comes after, once each; its name is returned."""
+        known = self._names.get(id(calls))
+        if known is not None:
+            return known
+        self._kept.append(calls)  # ids are only unique while the objects live
+        after: dict[str, None] = {}
+        pairwise: tuple[str, ...] = ()
+        over: Span | tuple[bytes, ...] | None = None
+        args = [self._refer(value, after) for value in calls.args]
+        kwargs = {name: self._refer(value, after) for name, value in calls.kwargs.items()}
+        if isinstance(calls.items, Calls):
+            upstream = calls.items
+            pairwise = (self.add(upstream),)
+            size = self._sizes[id(upstream)]
+            over = None if size is None else Span(0, size)
+            args.insert(0, {"$result": pairwise[0]})
+        elif calls.items is not None:
+            over = self._items(calls.items)
+        if isinstance(calls, After):
+            after.update((self.add(other), None) for other in calls.others)
+        template = {"args": args, "kwargs": kwargs}
+        if pairwise:
+            template["item"] = False
+        name = self._name(calls.task.name)
+        options = calls.task.options
+        self.drafts.append(
+            StageDraft(
+                name=name,
+                app=calls.task.name,
+                template=self._encode(template),
+                over=over,
+                after=tuple(stage for stage in after if stage not in pairwise),
+                pairwise=pairwise,
+                **attrs.asdict(options, recurse=False),
+            )
+        )
+        self._names[id(calls)] = name
+        self._sizes[id(calls)] = None if over is None else len(over)
+        return name
+
+    def _items(self, items: Iterable[object]) -> Span | tuple[bytes, ...]:
+        if isinstance(items, range):
+            return Span(items.start, items.stop, items.step)
+        encoded: list[bytes] = []
+        for item in items:
+            if len(encoded) >= limits.TASKS_PER_JOB_MAX:
+                raise Malformed(
+                    "there are too many items",
+                    where="items",
+                    remedy=f"use at most {limits.TASKS_PER_JOB_MAX} in one job",
+                )
+            encoded.append(self._encode(item))
+        return tuple(encoded)
+
+    def _refer(self, value: object, after: dict[str, None]) -> object:
+        if isinstance(value, Calls):
+            calls = cast("Calls[Any]", value)
+            name = self.add(calls)
+            after[name] = None
+            single = self._sizes[id(calls)] is None
+            return {"$result" if single else "$results": name}
+        if isinstance(value, (list, tuple)):
+            return [self._refer(inner, after) for inner in cast("list[object]", value)]
+        if isinstance(value, dict):
+            mapping = cast("dict[object, object]", value)
+            return {key: self._refer(inner, after) for key, inner in mapping.items()}
+        return value
+
+    def _name(self, wanted: str) -> str:
+        name, number = wanted, 2
+        while name in self._taken:
+            name, number = f"{wanted}-{number}", number + 1
+        self._taken.add(name)
+        return name

@@ -1,0 +1,347 @@
+"""
+The client: what a program does with a running orchestrator, in process or over a network.
+
+Handles are cheap: an id and the client. Everything goes through one `ports.Asker`, so all of it works over every transport.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from typing import Any, Generic, TypeVar, cast
+
+import anyio
+
+from orchestra.calls import Calls, StageBuilder, TaskFunction
+from orchestra.errors import OrchestraError, PeerClosed
+from orchestra.ports import Asker, Lagged, Log, Moved, ProgressSeen, Story, WatchStory
+from orchestra.statemachine.commands import (
+    CancelJob,
+    CancelTask,
+    PauseJob,
+    ResumeJob,
+    RetryTask,
+    SubmitJob,
+)
+from orchestra.statemachine.lifecycles import JOB_FINAL, JobStatus, TaskStatus
+from orchestra.statemachine.queries import (
+    GetJob,
+    GetTask,
+    ListJobs,
+    ListResults,
+    ListTasks,
+    ListWorkers,
+    Why,
+)
+from orchestra.statemachine.records import OnFailure
+from orchestra.statemachine.replies import (
+    JobAccepted,
+    JobView,
+    TaskResult,
+    TaskView,
+    WhyAnswered,
+    WorkerView,
+)
+
+R = TypeVar("R")
+_LOGGER = logging.getLogger("orchestra")
+
+
+class JobFailed(OrchestraError):
+    """
+    A job whose results were awaited did not complete.
+
+    Attributes:
+        job: The job as it ended.
+        task: The first task that did not complete; None when none is known.
+    """
+
+    def __init__(self, message: str, job: JobView, task: TaskResult | None) -> None:
+        super().__init__(message)
+        self.job = job
+        self.task = task
+
+
+class JobCancelled(JobFailed):
+    """A job whose results were awaited was cancelled."""
+
+
+class Client:
+    """
+    Submit work and follow it.
+
+    Args:
+        asker: The orchestrator, in process or far away.
+        url: Where it is, for messages; empty in process.
+    """
+
+    def __init__(self, asker: Asker, *, url: str = "") -> None:
+        self.asker = asker
+        self.url = url
+
+    async def submit(
+        self,
+        work: TaskFunction[Any, Any] | Calls[Any] | SubmitJob,
+        *args: object,
+        name: str = "",
+        key: str = "",
+        project: str = "default",
+        priority: int = 0,
+        on_failure: str = "continue",
+        **kwargs: object,
+    ) -> Job[Any]:
+        """
+        Submit a job: a task with its arguments, calls made by ``task.map`` or ``task.call``, or a whole `SubmitJob`.
+
+        When this returns the job is durable. With the same ``key`` and the same content again it is the same job, whatever
+        happened to the first answer.
+
+        Args:
+            name: What people see; by default the task's name.
+            key: An idempotency key of at most 200 characters, kept for a day.
+            project: Opened when it is new.
+            priority: From -1,000 to 1,000; higher goes first.
+            on_failure: ``continue`` with other tasks, or ``stop`` the job, when one fails for good.
+
+        Raises:
+            Malformed: An argument is out of bounds or can not be encoded.
+            Conflict: The key was used for something else, or the project is archived.
+            Unavailable: It is unknown whether the job was accepted; submit again with the same key.
+        """
+        if isinstance(work, SubmitJob):
+            accepted = await self.asker.ask(work, key=key)
+            return self._accepted(accepted, None)
+        calls = work.call(*args, **kwargs) if isinstance(work, TaskFunction) else work
+        from orchestra.encoding import encode, result_type
+
+        builder = StageBuilder(encode)
+        builder.add(calls)
+        command = SubmitJob(
+            name=name or calls.task.name,
+            stages=tuple(builder.drafts),
+            project=project,
+            priority=priority,
+            on_failure=OnFailure(on_failure),
+        )
+        accepted = await self.asker.ask(command, key=key)
+        return self._accepted(accepted, result_type(calls.task.fn))
+
+    def _accepted(self, accepted: JobAccepted, wanted: Any) -> Job[Any]:
+        for warning in accepted.warnings:
+            _LOGGER.warning("job %s: %s", accepted.number, warning)
+        return Job(self, accepted.job_id, accepted.number, wanted)
+
+    async def job(self, selector: str | int) -> Job[Any]:
+        """The handle of a job by id, number or ``last``. Raises `NotFound`."""
+        view = await self.asker.answer(GetJob(str(selector)))
+        return Job(self, view.id, view.number, None)
+
+    async def jobs(self, *, project: str = "", status: str = "", limit: int = 50) -> list[JobView]:
+        """The newest jobs."""
+        page = await self.asker.answer(ListJobs(project, status, "", limit))
+        return list(page.items)
+
+    async def workers(self, *, gone: bool = False) -> list[WorkerView]:
+        """Every worker."""
+        found: list[WorkerView] = []
+        after = ""
+        while True:
+            page = await self.asker.answer(ListWorkers(gone, after))
+            found.extend(page.items)
+            after = page.next
+            if not after:
+                return found
+
+    async def task(self, selector: str) -> TaskView:
+        """One task with its attempts, by id or as ``17.3``."""
+        return await self.asker.answer(GetTask(selector))
+
+    async def cancel_task(self, selector: str, reason: str = "") -> TaskStatus:
+        """Ask one task to end."""
+        task = await self.task(selector)
+        return (await self.asker.ask(CancelTask(task.id, reason))).status
+
+    async def retry_task(self, selector: str) -> TaskStatus:
+        """Try a failed or cancelled task again."""
+        task = await self.task(selector)
+        return (await self.asker.ask(RetryTask(task.id))).status
+
+    async def why(self, subject: str) -> WhyAnswered:
+        """Why a job, task or worker waits, or ended as it did."""
+        return await self.asker.answer(Why(subject))
+
+    async def events(self, *, after: int = 0, job_id: str = "") -> AsyncIterator[Moved]:
+        """
+        The story from cursor ``after`` on, and what happens from then on, without a gap: reconnects where a watcher lagged.
+        """
+        while True:
+            lagged = False
+            async with self.asker.watch(WatchStory(after, job_id)) as pushes:
+                async for push in pushes:
+                    if isinstance(push, Moved):
+                        after = push.number
+                        yield push
+                    elif isinstance(push, Lagged):
+                        lagged = True
+            if not lagged:
+                return
+
+    async def log(self, attempt_id: str, stream: str = "stdout") -> bytes:
+        """All stored output of one stream of an attempt."""
+        parts: list[bytes] = []
+        offset = 0
+        while True:
+            read = await self.asker.log(Log(attempt_id, stream, offset))
+            parts.append(read.data)
+            offset += len(read.data)
+            if not read.data or offset >= read.size:
+                return b"".join(parts)
+
+
+class Job(Generic[R]):
+    """A handle of one job. ``R`` is the type of its tasks' results."""
+
+    def __init__(self, client: Client, id: str, number: int, result_type: Any) -> None:
+        self.client = client
+        self.id = id
+        self.number = number
+        self._result_type = result_type
+
+    def __repr__(self) -> str:
+        return f"<job {self.number}>"
+
+    async def view(self) -> JobView:
+        """The job now, with its stages and the counts of its tasks."""
+        return await self.client.asker.answer(GetJob(self.id))
+
+    async def done(self) -> bool:
+        """Whether it has ended."""
+        return (await self.view()).status in JOB_FINAL
+
+    async def wait(self, timeout_s: float | None = None) -> JobView:
+        """
+        Wait for the end, without polling. Raises TimeoutError after ``timeout_s`` seconds; the job goes on.
+        """
+        with anyio.fail_after(timeout_s):
+            while True:
+                watch = WatchStory(job_id=self.id, kinds=("job",))
+                async with self.client.asker.watch(watch) as pushes:
+                    view = await self.view()
+                    if view.status in JOB_FINAL:
+                        return view
+                    async for push in pushes:
+                        if isinstance(push, Moved) and push.target in JOB_FINAL:
+                            return await self.view()
+                        if isinstance(push, Lagged):
+                            break
+                    else:
+                        raise PeerClosed("the orchestrator closed the subscription")
+
+    async def results(self, stage: str = "", *, timeout_s: float | None = None) -> list[R]:
+        """
+        Wait for the end, and return the results in order of the items: those of the named stage, or of the last one.
+
+        Raises:
+            JobFailed: It did not complete; the message says which task failed and why.
+            JobCancelled: It was cancelled.
+        """
+        view = await self.wait(timeout_s)
+        ends = [end async for end in self.ends(stage)]
+        if view.status is not JobStatus.COMPLETED and (
+            not stage or any(end.status is not TaskStatus.COMPLETED for end in ends)
+        ):
+            raise await self._failure(view)
+        from orchestra.encoding import decode
+
+        return [cast("R", decode(end.result or b"null", self._result_type)) for end in ends]
+
+    async def result(self, *, timeout_s: float | None = None) -> R:
+        """As `results`, for a job of one task."""
+        results = await self.results(timeout_s=timeout_s)
+        if len(results) != 1:
+            raise ValueError(f"job {self.number} has {len(results)} results: use results()")
+        return results[0]
+
+    async def ends(self, stage: str = "") -> AsyncIterator[TaskResult]:
+        """How the tasks of a stage ended so far, in order, with their results as JSON."""
+        after = ""
+        while True:
+            page = await self.client.asker.answer(ListResults(self.id, stage, after))
+            for end in page.items:
+                yield end
+            after = page.next
+            if not after:
+                return
+
+    async def _failure(self, view: JobView) -> JobFailed:
+        where = f" at {self.client.url}" if self.client.url else ""
+        kind = JobCancelled if view.status is JobStatus.CANCELLED else JobFailed
+        first = None
+        for wanted in (TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.SKIPPED):
+            page = await self.client.asker.answer(ListTasks(self.id, wanted, "", 1))
+            if page.items:
+                first = page.items[0]
+                break
+        told = f"job {view.number} ({view.name}){where} {view.status}: {view.reason}"
+        if first is None:
+            return kind(told, view, None)
+        told += f"; task {first.selector} ({first.id}) {first.status}: {first.reason}"
+        end = TaskResult(first.id, first.position, first.status, None, first.reason)
+        return kind(told, view, end)
+
+    async def tasks(self, *, status: str = "") -> list[TaskView]:
+        """Every task, without its attempts."""
+        found: list[TaskView] = []
+        after = ""
+        while True:
+            page = await self.client.asker.answer(ListTasks(self.id, status, after, 500))
+            found.extend(page.items)
+            after = page.next
+            if not after or not page.items:
+                return found
+
+    def events(self, *, after: int = 0) -> AsyncIterator[Moved]:
+        """The job's story from cursor ``after`` on, then what happens. It ends with the job."""
+        return self._events(after)
+
+    async def _events(self, after: int) -> AsyncIterator[Moved]:
+        async for moved in self.client.events(after=after, job_id=self.id):
+            yield moved
+            if moved.kind == "job" and moved.target in JOB_FINAL:
+                return
+
+    async def story(self) -> list[Moved]:
+        """What happened to the job so far."""
+        found: list[Moved] = []
+        after = 0
+        while True:
+            page = await self.client.asker.story(Story(after, 500, self.id))
+            found.extend(page)
+            if len(page) < 500:
+                return found
+            after = page[-1].number
+
+    async def progress(self) -> AsyncIterator[ProgressSeen]:
+        """Progress as it is told, until the job ends."""
+        async with self.client.asker.watch(WatchStory(job_id=self.id)) as pushes:
+            async for push in pushes:
+                if isinstance(push, ProgressSeen):
+                    yield push
+                elif isinstance(push, Moved) and push.kind == "job" and push.target in JOB_FINAL:
+                    return
+
+    async def cancel(self, reason: str = "", *, grace_ms: int | None = None) -> JobStatus:
+        """Ask it to end; `wait` tells when nothing of it is alive."""
+        return (await self.client.asker.ask(CancelJob(self.id, reason, grace_ms))).status
+
+    async def pause(self, reason: str = "") -> JobStatus:
+        """Start no further task of it."""
+        return (await self.client.asker.ask(PauseJob(self.id, reason))).status
+
+    async def resume(self) -> JobStatus:
+        """Go on with it."""
+        return (await self.client.asker.ask(ResumeJob(self.id))).status
+
+    async def why(self) -> WhyAnswered:
+        """Why it waits, or ended as it did."""
+        return await self.client.asker.answer(Why(self.id))
