@@ -8,11 +8,10 @@ engine that starts the program.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 
-from orchestra.dialects.quoting import shown
+from orchestra.dialects.quoting import nearest, shown
 from orchestra.errors import Malformed
 
 LATER = ("item", "index", "position", "attempt", "task", "folder", "python")
@@ -71,8 +70,8 @@ def _one(name: str, known: Mapping[str, str], keys: frozenset[str] | None, where
         _check_item(name, key if dot else None, keys, where)
     elif name not in LATER:
         choices = [*LATER, *EARLY, *(f"item.{key}" for key in sorted(keys or ()))]
-        near = difflib.get_close_matches(name[:80], choices, n=1)
-        remedy = f"did you mean {{{near[0]}}}? " if near else ""
+        near = nearest(name, choices)
+        remedy = f"did you mean {{{near}}}? " if near else ""
         remedy += "write {{ and }} for plain braces"
         raise Malformed(f"there is no placeholder {{{name[:80]}}}", where=where, remedy=remedy)
     return f"{{{name}}}"
@@ -86,8 +85,8 @@ def _check_item(name: str, key: str | None, keys: frozenset[str] | None, where: 
         )
     if key is None or key in keys or key.partition(".")[0] in keys:
         return
-    near = difflib.get_close_matches(key[:80], sorted(keys), n=1)
-    remedy = f"did you mean {{item.{near[0]}}}?" if near else ""
+    near = nearest(key, sorted(keys))
+    remedy = f"did you mean {{item.{near}}}?" if near else ""
     if not near and keys:
         remedy = "items have: " + ", ".join(sorted(keys)[:10])
     raise Malformed(f"not every item has a {key[:80]!r}", where=where, remedy=remedy)

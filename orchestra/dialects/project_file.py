@@ -119,13 +119,12 @@ def parse(text: str, *, folder: str) -> SubmitJob:
     name = mistakes.taken(project, "name", "project", _name, "")
     if "project" in content and "name" not in project:
         mistakes.add("project.name", "is missing", 'write name = "..." under [project]')
-    stages = _stages(content, known, mistakes)
     command = SubmitJob(
         name=mistakes.taken(job, "name", "job", _name, name),
         project=name,
-        stages=stages,
         priority=mistakes.taken(job, "priority", "job", _priority, 0),
         on_failure=mistakes.taken(job, "on_failure", "job", _on_failure, OnFailure.CONTINUE),
+        stages=_stages(content, known, mistakes),
     )
     mistakes.done()
     return command

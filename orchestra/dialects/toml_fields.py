@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import datetime as dt
-import difflib
+import itertools
 import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, cast
 
-from orchestra.dialects.quoting import shown
+from orchestra.dialects.quoting import nearest, shown
 from orchestra.errors import Malformed
 
 MISTAKES_MAX = 20
 """Nobody mends more than a screenful at once; the rest is counted."""
+
+CHOICES_MAX = 1_000
+"""So many names are compared with a wrong one."""
 
 Table = dict[str, Any]
 T = TypeVar("T")
@@ -47,8 +50,8 @@ class Mistakes:
         if len(self._found) >= MISTAKES_MAX:
             self._count += 1
             return
-        near = difflib.get_close_matches(word[:80], list(choices)[:1000], n=1)
-        self.add(where, problem, f"did you mean {shown(near[0])}?" if near else "")
+        guess = nearest(word, itertools.islice(choices, CHOICES_MAX))
+        self.add(where, problem, f"did you mean {shown(guess)}?" if guess else "")
 
     def unknown(self, fields: Table, known: tuple[str, ...], where: str) -> list[str]:
         """Note each key that nobody reads; returns them."""
