@@ -1,0 +1,525 @@
+"""
+The guardian: a small process that starts programs for an engine and answers for it that each of them ends, to the last descendant.
+
+An engine starts one, and speaks with it in frames of JSON over a socket. A *ward* is one program and whatever descends from it.
+The guardian is a child sub-reaper (prctl(2)), so every descendant that loses its parent becomes its child, whatever it did
+to its session, group, signals or environment; whose it is tell the session, an inherited tag, and a cookie in the environment.
+It ends all wards when the engine's end of the socket closes (the engine's process died, even by SIGKILL) and when the
+lease passes unrenewed (the engine's process is frozen).
+
+It runs in a session of its own, with nothing but the standard library: ``python -I -S``.
+
+=========== =============================================================== ==========================================
+``do``      from the engine                                                  answers
+=========== =============================================================== ==========================================
+``start``   ``ward argv env folder fds memory_bytes``, files ride along      ``started pid`` or ``refused error``
+``climb``   ``ward rung``: ``asked``, ``term`` or ``kill``                   ``gone`` when nothing is left
+``lease``   ``until_s`` on the monotonic clock, which all processes share
+=========== =============================================================== ==========================================
+
+``exited status`` tells that the program itself ended; ``gone`` follows when no descendant of it is alive either.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+from orchestra.engines.frames import Unpacker, packed
+from orchestra.engines.kin import COOKIE, RLIMIT_LOCKS, Seen, Table, send, table
+
+PR_SET_CHILD_SUBREAPER = 36
+LEFTOVER_GRACE_S = 1.0
+"""What outlives its program, or its engine, gets this long between TERM and KILL."""
+
+SWEEP_S = 0.02
+"""While a ward ends, its survivors are looked for this often: a fork between two looks is found by the next."""
+
+SAMPLE_S = 0.1
+"""How often the memory of limited wards is added up."""
+
+KILL_ROUNDS = 64
+"""Looks without a pause while each finds new processes: beyond it others get their turn before the next round."""
+
+GIVE_UP_S = 60.0
+"""A guardian without an engine whose wards can not be ended (they changed their user) leaves after this long."""
+
+FDS_MAX = 253
+"""Files in one message: the kernel's SCM_MAX_FD."""
+
+_DEFAULTED = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ)
+
+
+class Ward:
+    """One program and its descendants."""
+
+    __slots__ = (
+        "cookie",
+        "id",
+        "kill_at",
+        "killed",
+        "left",
+        "memory_bytes",
+        "peak",
+        "pid",
+        "status",
+        "tag",
+        "termed",
+        "why",
+    )
+
+    def __init__(self, id: int, pid: int, tag: int, cookie: str, memory_bytes: int) -> None:
+        self.id = id
+        self.pid = pid
+        self.tag = tag
+        self.cookie = cookie
+        self.memory_bytes = memory_bytes
+        self.status: int | None = None
+        self.kill_at: float | None = None
+        self.termed: set[tuple[int, int]] | None = None
+        self.killed: set[tuple[int, int]] = set()
+        self.why = ""
+        self.peak = 0
+        self.left = 0
+
+
+class Guardian:
+    """The loop. ``reaper`` is false where orphans can not be adopted: then only session, group and cookie find them."""
+
+    def __init__(self, line: socket.socket, processes: Table, *, reaper: bool) -> None:
+        self.line = line
+        self.processes = processes
+        self.reaper = reaper
+        self.wards: dict[int, Ward] = {}
+        self.mains: dict[int, Ward] = {}
+        self.lease_s: float | None = None
+        self.orphaned_at: float | None = None
+        self._owners: dict[int, Ward | None] = {}
+        self._fds: list[int] = []
+        self._unpacker = Unpacker()
+        self._unsent = bytearray()
+        self._sample_at = 0.0
+        self._leaving = False
+        # A write to this pipe by the signal handler wakes the poll below.
+        self._woken, waker = os.pipe()
+        for end in (self._woken, waker):
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, self._told_to_leave)
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+
+    # ------------------------------------------------------------------------------------------------------- the loop
+
+    def run(self) -> None:
+        """Serve until the engine is gone and nothing is left."""
+        while self.orphaned_at is None or self.wards:
+            if self.orphaned_at is not None and _now() > self.orphaned_at + GIVE_UP_S:
+                return
+            self._wait()
+            if self._leaving:
+                self._bereaved()
+            self._reap()
+            self._watch_time()
+            for ward in [ward for ward in self.wards.values() if _is_ending(ward)]:
+                self._sweep(ward)
+        self._end_strangers()
+
+    def _told_to_leave(self, *_: object) -> None:
+        self._leaving = True  # the loop does it: a handler may come in the middle of anything
+
+    def _wait(self) -> None:
+        poll = select.poll()
+        poll.register(self._woken, select.POLLIN)
+        if self.orphaned_at is None:
+            wanted = select.POLLIN | (select.POLLOUT if self._unsent else 0)
+            poll.register(self.line, wanted)
+        timeout_s = self._timeout_s()
+        ready = poll.poll(None if timeout_s is None else max(0.0, timeout_s) * 1000)
+        for fd, _ in ready:
+            if fd == self._woken:
+                _drain(fd)
+            else:
+                self._flush()
+                self._receive()
+
+    def _timeout_s(self) -> float | None:
+        times = [SWEEP_S] if any(map(_is_ending, self.wards.values())) else []
+        if any(ward.memory_bytes for ward in self.wards.values()):
+            times.append(SAMPLE_S)
+        if self.lease_s is not None and self.wards and _now() < self.lease_s:
+            times.append(self.lease_s - _now())
+        return min(times, default=None)
+
+    def _watch_time(self) -> None:
+        now = _now()
+        if self.lease_s is not None and now >= self.lease_s:
+            for ward in self.wards.values():
+                if not ward.why:
+                    ward.why = "lease"
+                ward.kill_at = now
+        if now >= self._sample_at:
+            self._sample_at = now + SAMPLE_S
+            for ward in self.wards.values():
+                if ward.memory_bytes and not ward.why:
+                    self._weigh(ward)
+
+    # ------------------------------------------------------------------------------------------------------- the wire
+
+    def _receive(self) -> None:
+        try:
+            data, ancillary, flags, _ = self.line.recvmsg(262_144, socket.CMSG_SPACE(4 * FDS_MAX))
+        except BlockingIOError:
+            return
+        except OSError:
+            data, ancillary, flags = b"", [], 0
+        if flags & socket.MSG_CTRUNC:
+            # Files were lost for want of room, and which belong to whom is unknown: the engine starts a new guardian.
+            raise SystemExit("the guardian ran out of file numbers")
+        for level, kind, content in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds = array.array("i")
+                fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+                self._fds += [_private(fd) for fd in fds]
+        if not data:
+            self._bereaved()
+            return
+        for payload in self._unpacker.feed(data):
+            self._obey(json.loads(payload))
+
+    def _say(self, **words: object) -> None:
+        self._unsent += packed(json.dumps(words).encode())
+        self._flush()
+
+    def _flush(self) -> None:
+        # Never blocks: a frozen engine reads nothing, and its wards have to be ended all the same.
+        try:
+            while self._unsent:
+                del self._unsent[: self.line.send(self._unsent)]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._unsent.clear()
+
+    def _obey(self, words: dict[str, Any]) -> None:
+        if words["do"] == "start":
+            fds = [self._fds.pop(0) for _ in words["fds"]]
+            try:
+                self._start(words, fds)
+            finally:
+                for fd in fds:
+                    os.close(fd)
+        elif words["do"] == "lease":
+            self.lease_s = words["until_s"]
+        elif words["do"] == "climb":
+            ward = self.wards.get(words["ward"])
+            if ward is not None:
+                self._climb(ward, words["rung"])
+
+    def _bereaved(self) -> None:
+        """The engine is gone: nobody is left to ask for anything, so everything ends."""
+        if self.orphaned_at is not None:
+            return
+        self.orphaned_at = _now()
+        self.line.close()
+        self._unsent.clear()
+        for ward in self.wards.values():
+            self._climb(ward, "term")
+            ward.kill_at = min(ward.kill_at or self.orphaned_at + 1e9, _now() + LEFTOVER_GRACE_S)
+
+    # ------------------------------------------------------------------------------------------------------ beginning
+
+    def _start(self, words: dict[str, Any], fds: list[int]) -> None:
+        id = words["ward"]
+        if self.lease_s is not None and _now() >= self.lease_s:
+            self._say(say="refused", ward=id, error="the lease has passed")
+            return
+        try:
+            pid = self._spawn(words, fds)
+        except (OSError, ValueError) as problem:
+            self._say(say="refused", ward=id, error=_told(problem, words))
+            return
+        ward = Ward(id, pid, words["tag"], words["env"][COOKIE], words["memory_bytes"])
+        if ward.memory_bytes:
+            _bound(pid, ward.memory_bytes)
+        self.wards[id] = self.mains[pid] = ward
+        self._say(say="started", ward=id, pid=pid)
+
+    def _spawn(self, words: dict[str, Any], fds: list[int]) -> int:
+        env: dict[str, str] = words["env"]
+        actions: list[Any] = [
+            (os.POSIX_SPAWN_OPEN, target, "/dev/null", os.O_RDWR, 0)
+            for target in range(3)
+            if target not in words["fds"]
+        ]
+        actions += [
+            (os.POSIX_SPAWN_DUP2, fd, target)
+            for fd, target in zip(fds, words["fds"], strict=True)
+        ]
+        os.chdir(words["folder"])
+        try:
+            program = _found(words["argv"][0], env.get("PATH", ""))
+            if self.processes.tags:
+                _tag_self(words["tag"])
+            return os.posix_spawn(
+                program,
+                words["argv"],
+                env,
+                file_actions=actions,
+                setsid=True,
+                setsigmask=(),
+                setsigdef=_DEFAULTED,
+            )
+        finally:
+            os.chdir("/")  # a working directory that is held can not be unmounted
+
+    # --------------------------------------------------------------------------------------------------------- ending
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            self._owners.pop(pid, None)
+            ward = self.mains.pop(pid, None)
+            if ward is None:
+                continue
+            ward.status = status
+            self._say(say="exited", ward=ward.id, status=status)
+            self._exited(ward)
+
+    def _exited(self, ward: Ward) -> None:
+        """The program itself is over: what it left behind ends too."""
+        alive = self._family(ward)
+        if not alive:
+            self._gone(ward)
+            return
+        ward.left = len(alive)
+        if ward.kill_at is None:
+            ward.kill_at = _now() + LEFTOVER_GRACE_S
+        self._term(ward, alive)
+
+    def _gone(self, ward: Ward) -> None:
+        del self.wards[ward.id]
+        self._say(
+            say="gone",
+            ward=ward.id,
+            status=ward.status,
+            why=ward.why,
+            peak_bytes=ward.peak,
+            left=ward.left,
+        )
+
+    def _climb(self, ward: Ward, rung: str) -> None:
+        if rung == "kill":
+            ward.kill_at = _now()
+            self._sweep(ward)
+        elif rung == "term":
+            self._term(ward, self._family(ward))
+        elif ward.status is None:
+            os.kill(ward.pid, signal.SIGTERM)  # not yet waited for, so the pid is still its own
+
+    def _term(self, ward: Ward, alive: list[Seen]) -> None:
+        if ward.termed is None:
+            ward.termed = set()
+        for seen in alive:
+            if (seen.pid, seen.born) not in ward.termed:
+                ward.termed.add((seen.pid, seen.born))
+                self._send(seen, signal.SIGTERM)
+                self._send(seen, signal.SIGCONT)  # a stopped process gets its TERM when it goes on
+
+    def _sweep(self, ward: Ward) -> None:
+        """Look for what is left of a ward that ends, and do to it what is due."""
+        for _ in range(KILL_ROUNDS):
+            alive = self._family(ward)
+            if not alive:
+                if ward.status is not None:
+                    self._gone(ward)
+                return
+            if ward.kill_at is None or _now() < ward.kill_at:
+                self._term(ward, alive)
+                return
+            # Killed parents hand their children to this process, so each round sees all that was forked before it.
+            fresh = [seen for seen in alive if (seen.pid, seen.born) not in ward.killed]
+            for seen in fresh or alive:
+                self._send(seen, signal.SIGKILL)
+            ward.killed.update((seen.pid, seen.born) for seen in fresh)
+            self._reap_others()
+            if not fresh:
+                return
+
+    def _reap_others(self) -> None:
+        """Take zombies that are no ward's program, so that the next look does not see them again."""
+        for pid in self.processes.children(os.getpid()):
+            if pid not in self.mains and os.waitpid(pid, os.WNOHANG)[0]:
+                self._owners.pop(pid, None)
+
+    def _send(self, seen: Seen, number: int) -> bool:
+        try:
+            return send(seen, number, self.processes)
+        except PermissionError:
+            return False  # it changed its user; the ward stays unconfirmed, and the engine says so
+
+    # ----------------------------------------------------------------------------------------------------- who is who
+
+    def _family(self, ward: Ward) -> list[Seen]:
+        """All that is alive of a ward."""
+        roots = [ward.pid] if ward.status is None else []
+        for pid in self.processes.children(os.getpid()):
+            if pid not in self.mains and self._owner(pid) is ward:
+                roots.append(pid)
+        if not self.reaper:
+            cookies = self.processes.cookies()
+            roots += [pid for pid, cookie in cookies.items() if cookie == ward.cookie]
+            roots.append(ward.pid)  # its process group outlives it
+        return self.processes.family(roots) if roots else []
+
+    def _owner(self, pid: int) -> Ward | None:
+        if pid not in self._owners:
+            self._owners[pid] = self._identified(pid)
+        return self._owners[pid]
+
+    def _identified(self, pid: int) -> Ward | None:
+        seen = self.processes.look(pid)
+        if seen is None or not seen.alive:
+            return None
+        tag, cookie = self.processes.tag(pid), self.processes.cookie(pid)
+        for ward in self.wards.values():
+            if ward.pid == seen.session or ward.tag == tag or ward.cookie == cookie:
+                return ward
+        # A child of this process that is nobody's took pains to hide, or outlived its ward: it ends here and now.
+        self._send(seen, signal.SIGKILL)
+        return None
+
+    def _end_strangers(self) -> None:
+        for seen in self.processes.family(self.processes.children(os.getpid())):
+            self._send(seen, signal.SIGKILL)
+
+    def _weigh(self, ward: Ward) -> None:
+        family = self._family(ward)
+        used = self.processes.resident_bytes(family)
+        if used > ward.memory_bytes:
+            used = self.processes.proportional_bytes(family)
+        ward.peak = max(ward.peak, used)
+        if used > ward.memory_bytes:
+            ward.why = "memory"
+            ward.kill_at = _now()
+
+
+def _now() -> float:
+    return time.monotonic()
+
+
+def _is_ending(ward: Ward) -> bool:
+    return ward.status is not None or ward.kill_at is not None or ward.termed is not None
+
+
+def _drain(fd: int) -> None:
+    try:
+        while os.read(fd, 4096):
+            pass
+    except BlockingIOError:
+        return
+
+
+def _private(fd: int) -> int:
+    os.set_inheritable(fd, False)
+    return fd
+
+
+def _found(program: str, path: str) -> str:
+    """Where a program is, by the PATH that it will have itself."""
+    if "/" in program:
+        return program
+    for folder in path.split(":"):
+        candidate = os.path.join(folder, program)
+        if folder and os.path.isfile(candidate) and os.access(candidate, os.X_OK):
+            return candidate
+    raise FileNotFoundError(2, f"no program {program!r} in PATH={path}")
+
+
+def _told(problem: OSError | ValueError, words: dict[str, Any]) -> str:
+    if isinstance(problem, FileNotFoundError) and "PATH=" in str(problem.strerror):
+        return str(problem.strerror)
+    if isinstance(problem, OSError):
+        return f"{words['argv'][0]!r}: {problem.strerror}"
+    return f"{words['argv'][0]!r}: {problem}"
+
+
+def _tag_self(tag: int) -> None:
+    """Wear the tag while starting a program, which inherits it. Only the soft limit: it can be set again."""
+    import resource
+
+    _, hard = resource.getrlimit(RLIMIT_LOCKS)
+    try:
+        resource.setrlimit(RLIMIT_LOCKS, (tag, hard))
+    except (ValueError, OSError):
+        return  # the machine's owner set a lower bound; session and cookie still tell
+
+
+def _bound(pid: int, memory_bytes: int) -> None:
+    """
+    Keep one process from taking far more than its limit between two samples.
+
+    The sampling names the limit in its message, so it shall come first: the bound lies well above.
+    """
+    import resource
+
+    if hasattr(resource, "prlimit"):
+        most = 2 * memory_bytes + 256 * 1024 * 1024
+        try:
+            resource.prlimit(pid, resource.RLIMIT_DATA, (most, most))
+        except (OSError, ValueError):
+            return  # it has ended, or a lower bound is in force already
+
+
+def _adopts_orphans() -> bool:
+    import ctypes
+
+    try:
+        call = ctypes.CDLL(None, use_errno=True).prctl
+    except (AttributeError, OSError):
+        return False
+    return bool(call(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+
+
+def main(fd: int, mode: str = "") -> None:
+    """Serve on the socket ``fd``. ``mode`` ``plain`` does without adoption and /proc, as on systems that have neither."""
+    line = socket.socket(fileno=fd)
+    line.setblocking(False)
+    # Files for programs arrive with numbers above the ones that a program is given, so that neither overwrites the other.
+    low: list[int] = []
+    while not low or low[-1] < 9:
+        low.append(os.dup(0))
+    if mode == "plain":
+        from orchestra.engines.kin import PsTable
+
+        Guardian(line, PsTable(), reaper=False).run()
+    else:
+        Guardian(line, table(), reaper=_adopts_orphans()).run()
+
+
+def command(fd: int, mode: str = "") -> list[str]:
+    """The argv of a guardian. The package is stood in for by its folders, so that nothing else of it is imported."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    stand_ins = f"{{'orchestra': {os.path.dirname(here)!r}, 'orchestra.engines': {here!r}}}"
+    code = (
+        "import sys\n"
+        f"for name, folder in {stand_ins}.items():\n"
+        "    sys.modules[name] = type(sys)(name)\n"
+        "    sys.modules[name].__path__ = [folder]\n"
+        "from orchestra.engines.guardian import main\n"
+        f"main({fd}, {mode!r})\n"
+    )
+    return [sys.executable, "-I", "-S", "-c", code]

@@ -1,0 +1,46 @@
+"""Which attempts an engine has, and had a moment ago: a start that is told twice is done once."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+REMEMBERED_MAX = 10_000
+"""Ended attempts whose repeated start is still recognised; a repetition comes within a few heartbeats."""
+
+T = TypeVar("T")
+
+
+class Roster(Generic[T]):
+    """Attempts by id, as long as they run; their ids a good while longer."""
+
+    __slots__ = ("_ended", "_live")
+
+    def __init__(self) -> None:
+        self._live: dict[str, T] = {}
+        self._ended: dict[str, None] = {}
+
+    def __contains__(self, attempt_id: str) -> bool:
+        return attempt_id in self._live or attempt_id in self._ended
+
+    def add(self, attempt_id: str, held: T) -> None:
+        """It runs from now on."""
+        self._live[attempt_id] = held
+
+    def find(self, attempt_id: str) -> T | None:
+        """The attempt, while it runs."""
+        return self._live.get(attempt_id)
+
+    def end(self, attempt_id: str) -> None:
+        """It is over."""
+        del self._live[attempt_id]
+        self._ended[attempt_id] = None
+        if len(self._ended) > REMEMBERED_MAX:
+            del self._ended[next(iter(self._ended))]
+
+    def ids(self) -> tuple[str, ...]:
+        """Those that run."""
+        return tuple(self._live)
+
+    def live(self) -> list[T]:
+        """Those that run."""
+        return list(self._live.values())
