@@ -1,0 +1,157 @@
+"""Which measures there are, who takes part, and what must hold. The bounds are the project's promises."""
+
+from __future__ import annotations
+
+from frame import Contender, Measure, Target
+
+LIMIT = Contender("SQLite limit (groups of 100)", "sqlite_limit.py")
+OURS = "orchestra"
+
+THROUGHPUT = Measure(
+    id="P1",
+    title="Durable no-op tasks on SQLite, synchronous=FULL, end to end",
+    contenders=(
+        LIMIT,
+        Contender(
+            "huey, consumer running", "huey_throughput.py", ("--mode", "overlap"), peer="huey"
+        ),
+        Contender(OURS, "ours_throughput.py", ("--mode", "clients")),
+        Contender(
+            "huey, submit then drain", "huey_throughput.py", ("--mode", "drain"), peer="huey"
+        ),
+        Contender("orchestra, one job", "ours_throughput.py", ("--mode", "bulk")),
+        Contender(
+            "DBOS, queue", "dbos_tasks.py", ("--mode", "queue", "--tasks", "500"), peer="dbos"
+        ),
+    ),
+    columns=(
+        ("tasks_per_s", "tasks/s", 0),
+        ("p50_us", "p50 µs", 0),
+        ("p99_us", "p99 µs", 0),
+        ("memory_peak_mib", "peak MiB", 0),
+    ),
+    targets=(
+        Target(
+            "256 submitters: at least 10 times the better huey",
+            OURS,
+            "tasks_per_s",
+            ("huey, consumer running", "huey, submit then drain"),
+            at_least=10,
+        ),
+        Target(
+            "256 submitters: at least 1/8 of the SQLite limit",
+            OURS,
+            "tasks_per_s",
+            (LIMIT.name,),
+            at_least=1 / 8,
+        ),
+    ),
+    remark=(
+        "10,000 tasks (DBOS 500). Ours: 256 submitters on one loop, each submits a job of one task, waits for its result and "
+        "goes on; every submit, lease and end is durable before anyone hears of it. huey: 256 threads submit and do not wait. "
+        "A task of the limit is one INSERT and two UPDATEs, nothing else."
+    ),
+)
+
+LATENCY = Measure(
+    id="P2",
+    title="One durable task on an idle system: from submit to result seen",
+    contenders=(
+        LIMIT,
+        Contender("huey, 1 ms polls", "huey_latency.py", peer="huey"),
+        Contender(OURS, "ours_latency.py"),
+        Contender("DBOS, direct call", "dbos_tasks.py", ("--mode", "direct"), peer="dbos"),
+    ),
+    columns=(("p50_us", "p50 µs", 0), ("p99_us", "p99 µs", 0)),
+    targets=(
+        Target("p50 below huey's", OURS, "p50_us", ("huey, 1 ms polls",), at_most=1),
+        Target("p50 below DBOS's", OURS, "p50_us", ("DBOS, direct call",), at_most=1),
+    ),
+    remark="The limit's p50 is one commit of six small rows.",
+)
+
+QUEUED = Measure(
+    id="P5",
+    title="100,000 queued tasks in one job on a file",
+    contenders=(Contender(OURS, "ours_queued.py"),),
+    columns=(
+        ("submit_ms", "submit ms", 0),
+        ("unfold_ms", "all queued ms", 0),
+        ("page_ms", "page ms", 1),
+        ("why_ms", "why ms", 1),
+        ("cancel_ms", "cancel answered ms", 1),
+        ("closed_ms", "all cancelled ms", 0),
+        ("bytes_per_task", "bytes a task", 0),
+        ("disk_bytes_per_task", "disk bytes a task", 0),
+    ),
+    targets=(
+        Target("submit answers within 1 s", OURS, "submit_ms", at_most=1_000),
+        Target("a page within 500 ms", OURS, "page_ms", at_most=500),
+        Target("why within 500 ms", OURS, "why_ms", at_most=500),
+        Target("cancel answers within 500 ms", OURS, "cancel_ms", at_most=500),
+        Target("≤ 0.6 KiB of memory a queued task", OURS, "bytes_per_task", at_most=614),
+    ),
+    remark="Page and why are asked both while the tasks unfold and afterwards; the slower one is shown.",
+)
+
+START = Measure(
+    id="P9",
+    title="Start: import, and hello-world with a file",
+    contenders=(
+        Contender("bare interpreter", "imports.py"),
+        Contender("import huey", "imports.py", ("huey",), peer="huey"),
+        Contender("import orchestra", "imports.py", ("orchestra",)),
+        Contender("hello-world, huey", "huey_hello.py", peer="huey"),
+        Contender("hello-world, orchestra", "ours_hello.py"),
+    ),
+    columns=(
+        ("import_cpu_ms", "import CPU ms", 0),
+        ("process_cpu_s", "process CPU s", 2),
+        ("process_wall_s", "wall s", 2),
+        ("modules", "modules", 0),
+    ),
+    targets=(
+        Target("import ≤ 150 ms of CPU", "import orchestra", "import_cpu_ms", at_most=150),
+        Target(
+            "hello-world ≤ 0.5 s of CPU, process start to end",
+            "hello-world, orchestra",
+            "process_cpu_s",
+            at_most=0.5,
+        ),
+        Target(
+            "hello-world at most twice huey's CPU",
+            "hello-world, orchestra",
+            "process_cpu_s",
+            ("hello-world, huey",),
+            at_most=2,
+        ),
+    ),
+)
+
+CORE = Measure(
+    id="P11",
+    title="The core alone: one step",
+    contenders=(Contender(OURS, "ours_core.py"),),
+    columns=(
+        ("submit_us", "submit µs", 1),
+        ("report_us", "report µs", 1),
+        ("transition_us", "bare move µs", 2),
+        ("claim_few_us", "claim of 1,000 µs", 1),
+        ("claim_many_us", "claim of 100,000 µs", 1),
+        ("claim_growth", "growth", 2),
+    ),
+    targets=(
+        Target(
+            "a claim among 100,000 costs at most twice one among 1,000",
+            OURS,
+            "claim_growth",
+            at_most=2,
+        ),
+    ),
+    remark=(
+        "Submit: a job of one task, queued and leased in the same step. Report: it ran and completed, which ends the job. "
+        "Claim: a report that frees a slot and leases the next task."
+    ),
+)
+
+MEASURES = {measure.id: measure for measure in (THROUGHPUT, LATENCY, QUEUED, START, CORE)}
