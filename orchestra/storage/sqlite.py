@@ -1,0 +1,230 @@
+"""The durable store: one SQLite file, one writer, readers that never hold it up."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+import anyio.from_thread
+import anyio.lowlevel
+import anyio.to_thread
+import apsw
+
+from orchestra.errors import Malformed, StoreFailed
+from orchestra.ports import Batch, Loaded, Log, LogRead, Moved, Rows, Story
+from orchestra.statemachine.records import Record
+from orchestra.storage import sqlite_files as files
+from orchestra.storage import sqlite_reads as reads
+from orchestra.storage.codec import RowCodec
+from orchestra.storage.sqlite_writes import PreparedBatch, write
+
+T = TypeVar("T")
+
+
+class SqliteStore:
+    """
+    A `Store` in one SQLite file (with ``-wal``, ``-shm`` and ``.lock`` beside it while it is open). Made by `open`.
+
+    Commits run in a thread of their own, one at a time; pages of history are read through a second connection, in another thread, and
+    see what is committed. Durable on return of `commit`: with ``durability="full"`` through a power cut, with ``"normal"`` through
+    a crash of the process only.
+    """
+
+    def __init__(self, path: str, durability: str, codec: RowCodec) -> None:
+        self.path = path
+        self.migrated_from = ""
+        """The copy that was made before a migration when this store was opened; empty without one."""
+        self._durability = durability
+        self._codec = codec
+        self._lock: apsw.Connection | None = None
+        self._writer: apsw.Connection | None = None
+        self._reader: apsw.Connection | None = None
+        self._failed = False
+        self._writing = anyio.CapacityLimiter(1)
+        self._reading = anyio.CapacityLimiter(1)
+        self._copying = anyio.CapacityLimiter(1)
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls, path: str, *, durability: str = "full", codec: RowCodec | None = None
+    ) -> SqliteStore:
+        """
+        Open the store at ``path``; the file is made when it is not there. Its existence is durable on return.
+
+        Args:
+            path: The file. Its directory must exist.
+            durability: ``full`` or ``normal``.
+            codec: How rows become bytes; for tests of upgrades.
+
+        Raises:
+            StoreTaken: Another orchestrator, in this process or another, has it open.
+            StoreFailed: The medium failed, or is full.
+            Malformed: It is not a store of ours.
+            Conflict: A newer orchestra wrote it.
+        """
+        if durability not in files.SYNCHRONOUS:
+            raise Malformed(f"{durability!r} is not full or normal", where="durability")
+
+        store = cls(path, durability, codec or RowCodec())
+        await anyio.to_thread.run_sync(store._begin)
+        return store
+
+    def _begin(self) -> None:
+        place = Path(self.path).absolute()
+        if not place.parent.is_dir():
+            raise Malformed("its directory does not exist", where=self.path)
+        self.path = str(place)
+        self._lock = files.take_lock(self.path)
+        try:
+            writer = self._writer = files.open_writer(self.path, self._durability)
+            self.migrated_from = files.prepare(writer, self.path)
+            self._reader = files.open_reader(self.path)
+        except apsw.NotADBError as error:
+            self._release()
+            raise Malformed(
+                "is no database", where=self.path, remedy="name another file"
+            ) from error
+        except apsw.Error as error:
+            full = self._writer is not None and files.is_full(self._writer, error)
+            self._release()
+            raise StoreFailed(f"{self.path}: {error}", full=full) from error
+        except BaseException:
+            self._release()
+            raise
+
+    def _release(self) -> None:
+        """Close everything. The writer's close moves the log into the file; the lock goes last."""
+        for connection in (self._reader, self._writer, self._lock):
+            if connection is not None:
+                with contextlib.suppress(apsw.Error):  # the medium failed; what is durable stays so
+                    connection.close()
+        self._reader = self._writer = self._lock = None
+
+    def _reopen(self) -> None:
+        for connection in (self._reader, self._writer):
+            if connection is not None:
+                with contextlib.suppress(
+                    apsw.Error
+                ):  # it failed already; the new one tells how it is
+                    connection.close()
+        self._reader = self._writer = None
+        try:
+            self._writer = files.open_writer(self.path, self._durability)
+            # After a failed flush the system may show what is not on the disk. Moving the log into the file writes and
+            # flushes it once more, so that what is loaded now is durable.
+            self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            self._reader = files.open_reader(self.path)
+        except apsw.Error as error:
+            raise StoreFailed(f"{self.path}: {error}") from error
+        self._failed = False
+
+    def _failure(self, connection: apsw.Connection, error: apsw.Error) -> StoreFailed:
+        """What the medium said. Unless it is only full or locked, nothing is committed until the next `load`."""
+        full = files.is_full(connection, error)
+        if not full and not isinstance(error, apsw.BusyError):
+            self._failed = True
+        return StoreFailed(f"{self.path}: {error}", full=full)
+
+    async def load(self) -> Loaded:
+        """
+        Read what is live; opens the file anew after a failure.
+
+        Raises:
+            StoreFailed: The medium still fails.
+        """
+        async with self._writing:
+            if self._failed and not self._closed:
+                async with self._reading:
+                    await anyio.to_thread.run_sync(self._reopen)
+            return await anyio.to_thread.run_sync(self._load)
+
+    def _load(self) -> Loaded:
+        writer = self._usable(self._writer)
+        try:
+            return reads.load(writer, self._codec)
+        except apsw.Error as error:
+            raise self._failure(writer, error) from error
+
+    async def commit(self, batch: Batch) -> None:
+        """
+        Store a batch, as `Store.commit` says.
+
+        Cancellation is heard before it begins or after it ended, never in between.
+
+        Raises:
+            StoreTaken: The number does not follow. Nothing was stored.
+            StoreFailed: The medium is full and nothing was stored (``full``), or the outcome is unknown.
+        """
+        await anyio.to_thread.run_sync(self._commit, batch, limiter=self._writing)
+
+    def _commit(self, batch: Batch) -> None:
+        if self._failed:
+            raise StoreFailed(f"{self.path} failed before; load it again")
+        writer = self._usable(self._writer)
+        prepared = PreparedBatch(batch, self._codec)
+        try:
+            write(writer, prepared)
+        except apsw.Error as error:
+            raise self._failure(writer, error) from error
+
+    async def rows(self, query: Rows) -> tuple[Record, ...]:
+        """A page of committed rows."""
+        return await self._read(lambda cursor: reads.read_rows(cursor, self._codec, query))
+
+    async def story(self, query: Story) -> tuple[Moved, ...]:
+        """A page of the committed story."""
+        return await self._read(lambda cursor: reads.read_story(cursor, query))
+
+    async def log(self, query: Log) -> LogRead:
+        """Stored output. An attempt without any has size 0."""
+        return await self._read(lambda cursor: reads.read_log(cursor, query))
+
+    async def _read(self, read: Callable[[apsw.Cursor], T]) -> T:
+        def run() -> T:
+            reader = self._usable(self._reader)
+            # Closed at once: a statement that is left half read would keep its snapshot, and the log could not be emptied.
+            with contextlib.closing(reader.cursor()) as cursor:
+                try:
+                    return read(cursor)
+                except apsw.Error as error:
+                    raise StoreFailed(f"{self.path}: {error}") from error
+
+        return await anyio.to_thread.run_sync(run, limiter=self._reading)
+
+    async def backup(self, target: str) -> None:
+        """
+        Copy everything committed into the new file ``target`` while commits go on. It is durable on return.
+
+        Raises:
+            Conflict: ``target`` exists; it is never overwritten.
+            Malformed: ``target`` can not be made there.
+            StoreFailed: Reading or writing failed; there is no ``target`` then, and the store itself goes on.
+        """
+
+        def run() -> None:
+            self._usable(self._reader)
+            with contextlib.closing(files.backup_steps(self.path, target)) as steps:
+                for _ in steps:
+                    anyio.from_thread.check_cancelled()
+
+        await anyio.to_thread.run_sync(run, limiter=self._copying)
+
+    async def aclose(self) -> None:
+        """Give up the file, after what is under way. Everything acknowledged stays. May be called again."""
+        with anyio.CancelScope(shield=True):
+            async with self._copying, self._writing, self._reading:
+                if not self._closed:
+                    self._closed = True
+                    await anyio.to_thread.run_sync(self._release)
+        await anyio.lowlevel.checkpoint()
+
+    def _usable(self, connection: apsw.Connection | None) -> apsw.Connection:
+        if self._closed:
+            raise StoreFailed("the store is closed")
+        if connection is None:
+            raise StoreFailed(f"{self.path} failed before; load it again")
+        return connection

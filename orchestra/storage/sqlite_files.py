@@ -1,0 +1,335 @@
+"""The file of the SQLite store: opening, locking, migrating, copying and checking it. All calls here block."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+
+from orchestra.errors import Conflict, Malformed, NotFound, StoreFailed, StoreTaken
+from orchestra.storage.codec import KIND_NAMES, RowCodec, Unreadable, decode_story
+from orchestra.storage.migrations import APPLICATION_ID, LATEST, migrate, version_of
+
+SYNCHRONOUS = {"full": "FULL", "normal": "NORMAL"}
+"""``full``: what is acknowledged survives a power cut. ``normal``: a power cut may take the last commits, a crash none."""
+
+BUSY_MS = 5_000
+"""How long a commit waits for a foreign program that writes, such as a person with the SQLite shell."""
+
+CHECKPOINT_PAGES = 4_000
+"""Pages in the write-ahead log (16 MiB) before they are moved into the file; fewer would write hot pages more often."""
+
+WAL_BYTES_MAX = 64 * 1024 * 1024
+"""The write-ahead log is cut to this length after a long reader made it grow."""
+
+CACHE_KIB = 16 * 1024
+"""Page cache of the writer: the edges of the trees that batches append to."""
+
+BACKUP_PAGES = 2_048
+"""Pages copied (8 MiB) before looking whether the backup is still wanted."""
+
+_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_FULL_IOERRORS = frozenset(
+    {apsw.SQLITE_IOERR_WRITE, apsw.SQLITE_IOERR_SHMSIZE, apsw.SQLITE_IOERR_TRUNCATE}
+)
+
+
+def is_full(connection: apsw.Connection, error: apsw.Error) -> bool:
+    """
+    Whether the medium is full and for that reason nothing of the transaction was stored.
+
+    A failed flush is never taken for a full medium, whatever its reason: what it left behind is unknown.
+    """
+    if isinstance(error, apsw.FullError):
+        return True
+    extended = getattr(error, "extendedresult", 0)
+    return extended in _FULL_IOERRORS and connection.system_errno in _FULL_ERRNOS
+
+
+def sync_directory(path: str) -> None:
+    """Make the names in the directory of ``path`` durable. Without it a new file may be gone after a power cut."""
+    fd = os.open(Path(path).absolute().parent, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_file(path: str) -> None:
+    """Make the content of a closed file durable."""
+    fd = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def take_lock(path: str) -> apsw.Connection:
+    """
+    Hold the store at ``path`` for this process until the result is closed or the process ends, however it ends.
+
+    The lock is SQLite's own exclusive lock on the empty file ``PATH.lock``: it works between processes and between two openers in
+    one process alike, a forked child does not inherit it, and a dead holder never leaves it behind.
+
+    Raises:
+        StoreTaken: Somebody holds it.
+        StoreFailed: The place can not be written to.
+    """
+    try:
+        lock = apsw.Connection(path + ".lock")
+        try:
+            lock.execute("BEGIN EXCLUSIVE")
+        except apsw.BusyError as error:
+            lock.close()
+            raise StoreTaken(f"{path} is in use by another orchestrator") from error
+    except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.IOError) as error:
+        raise StoreFailed(f"{path}.lock can not be made: {error}") from error
+    return lock
+
+
+def open_writer(path: str, durability: str) -> apsw.Connection:
+    """A connection that commits, in WAL mode. Makes an empty file when there is none."""
+    connection = apsw.Connection(path)
+    try:
+        _set_up(connection, SYNCHRONOUS[durability])
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _set_up(connection: apsw.Connection, synchronous: str) -> None:
+    connection.set_busy_timeout(BUSY_MS)
+    connection.execute(f"PRAGMA synchronous = {synchronous}")
+    connection.execute("PRAGMA fullfsync = ON")  # macOS: a plain fsync leaves the drive's cache
+    connection.execute("PRAGMA checkpoint_fullfsync = ON")
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    mode = connection.pragma("journal_mode", "wal")
+    if mode != "wal":
+        raise apsw.CantOpenError(f"no write-ahead log is possible (journal mode {mode})")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+    connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}")
+
+
+def open_reader(path: str) -> apsw.Connection:
+    """A connection that only reads, and never holds up a commit."""
+    connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
+    connection.set_busy_timeout(BUSY_MS)
+    connection.execute("PRAGMA trusted_schema = OFF")
+    return connection
+
+
+def check_identity(connection: apsw.Connection, path: str) -> int:
+    """
+    The schema version of a file that is ours; 0 when it is empty.
+
+    Raises:
+        Malformed: It is a database of something else, or no database.
+        Conflict: A newer orchestra wrote it.
+    """
+    try:
+        application = connection.pragma("application_id")
+        version = version_of(connection)
+        tables = connection.execute("SELECT count(*) FROM sqlite_schema").get
+    except apsw.NotADBError as error:
+        raise Malformed("is no database", where=path, remedy="name another file") from error
+    if application != APPLICATION_ID and (application or version or tables):
+        raise Malformed("is a database of another program", where=path, remedy="name another file")
+    if version > LATEST:
+        raise Conflict(
+            f"was written by a newer orchestra (schema {version}, this one knows {LATEST})",
+            where=path,
+            remedy="install that version or a later one, or open a backup from before",
+        )
+    return version
+
+
+def prepare(connection: apsw.Connection, path: str) -> str:
+    """
+    Bring the file to the present schema; a file with older rows is copied before.
+
+    Returns:
+        The path of that copy, empty when there was no need for one.
+    """
+    version = check_identity(connection, path)
+    copy = ""
+    if 0 < version < LATEST:
+        copy = backup_before(path, LATEST)
+    if version < LATEST:
+        migrate(connection)
+    sync_directory(path)
+    return copy
+
+
+def backup_before(path: str, version: int) -> str:
+    """Copy the file before it is migrated to ``version``, beside it. Returns the copy's path."""
+    name = f"{path}.before-v{version}"
+    for number in range(2, 1_000):
+        try:
+            backup(path, name)
+        except Conflict:  # the copy of an earlier try, which is never overwritten
+            name = f"{path}.before-v{version}-{number}"
+        else:
+            return name
+    raise Conflict("there are a thousand copies already", where=path, remedy="remove some")
+
+
+def migrate_file(path: str, version: int) -> str:
+    """
+    Bring a file that nobody uses to schema ``version``, up or down, after a backup beside it.
+
+    Going down is for a return to an older orchestra. Durable on return.
+
+    Returns:
+        The path of the backup.
+
+    Raises:
+        NotFound: There is no such file.
+        StoreTaken: It is in use.
+        Malformed: It is not ours, or there is no such version.
+    """
+    if not Path(path).exists():
+        raise NotFound("there is no such file", where=path)
+    if not 1 <= version <= LATEST:
+        raise Malformed(f"there is no schema version {version}", where="version")
+    lock = take_lock(path)
+    try:
+        connection = open_writer(path, "full")
+        try:
+            check_identity(connection, path)
+            copy = backup_before(path, version)
+            migrate(connection, version)
+        finally:
+            connection.close()
+    finally:
+        lock.close()
+    return copy
+
+
+def backup(path: str, target: str) -> None:
+    """
+    Copy everything committed into the new file ``target``. The file appears whole or not at all, and is durable on return.
+
+    Raises:
+        Conflict: ``target`` exists.
+        Malformed: ``target`` can not be made there.
+        StoreFailed: Reading or writing failed; ``target`` is not there.
+    """
+    for _ in backup_steps(path, target):
+        pass
+
+
+def backup_steps(path: str, target: str) -> Iterator[int]:
+    """As `backup`, in steps: yields the pages that remain; closing it midway leaves nothing behind."""
+    part = f"{target}.part"
+    _reserve(target)
+    try:
+        Path(part).unlink(missing_ok=True)
+        try:
+            yield from _copy(path, part)
+        except apsw.Error as error:
+            raise StoreFailed(f"the backup failed: {error}", full=_says_full(error)) from error
+        Path(part).chmod(stat.S_IMODE(Path(path).stat().st_mode))
+        sync_file(part)
+        Path(part).replace(target)
+        sync_directory(target)
+    except BaseException as error:
+        for leftover in (part, f"{part}-journal", target):
+            Path(leftover).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            full = error.errno in _FULL_ERRNOS
+            raise StoreFailed(f"the backup failed: {error}", full=full) from error
+        raise
+
+
+def _reserve(target: str) -> None:
+    """Claim the name, so that no file that exists, or comes to exist meanwhile, is ever overwritten."""
+    try:
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError as error:
+        raise Conflict("exists already", where=target, remedy="name a new file") from error
+    except (OSError, ValueError) as error:
+        raise Malformed(f"can not be made: {error}", where=target) from error
+
+
+def _says_full(error: apsw.Error) -> bool:
+    return isinstance(error, apsw.FullError)
+
+
+def _copy(path: str, part: str) -> Iterator[int]:
+    with contextlib.closing(open_reader(path)) as source:
+        # A read transaction pins one snapshot: without it each commit would send the copy back to its first page.
+        source.execute("BEGIN")
+        source.execute("SELECT count(*) FROM sqlite_schema").get  # noqa: B018
+        with contextlib.closing(apsw.Connection(part)) as copy:
+            copy.execute("PRAGMA synchronous = OFF")  # flushed once, at the end
+            with copy.backup("main", source, "main") as steps:
+                while not steps.done:
+                    steps.step(BACKUP_PAGES)
+                    yield steps.remaining
+        source.execute("ROLLBACK")
+
+
+def check_file(path: str, codec: RowCodec | None = None) -> list[str]:
+    """
+    Read a whole store, in use or not, and say what is wrong with it: damaged pages, unreadable rows, gaps in the story.
+
+    Changes nothing. Takes time in proportion to the file.
+
+    Returns:
+        One sentence for each problem; empty when all is well.
+    """
+    if not Path(path).exists():
+        return [f"{path} does not exist"]
+    try:
+        with contextlib.closing(open_reader(path)) as connection:
+            version = check_identity(connection, path)
+            if version < LATEST:
+                return [f"{path} has schema {version}; the next start brings it to {LATEST}"]
+            connection.execute("BEGIN")
+            return list(_problems(connection, codec or RowCodec()))
+    except (apsw.Error, Malformed, Conflict) as error:
+        return [f"{path} can not be read: {error}"]
+
+
+def _problems(connection: apsw.Connection, codec: RowCodec) -> Iterator[str]:
+    for (finding,) in connection.execute("PRAGMA integrity_check"):
+        if finding != "ok":
+            yield f"page check: {finding}"
+    for kind, key, body in connection.execute("SELECT kind, CAST(id AS BLOB), body FROM rows"):
+        id = key.decode(errors="backslashreplace")
+        name = KIND_NAMES.get(kind)
+        if name is None:
+            yield f"row {id}: kind {kind} is not known here"
+            continue
+        try:
+            codec.decode(name, id, body)
+        except Unreadable as error:
+            yield f"row {error}"
+    for kind, id, problem in connection.execute("SELECT kind, id, problem FROM quarantine"):
+        yield f"set aside: {KIND_NAMES.get(kind, kind)} {id}: {problem}"
+    yield from _story_problems(connection)
+
+
+def _story_problems(connection: apsw.Connection) -> Iterator[str]:
+    expected = 1
+    for first, body in connection.execute("SELECT first, body FROM story ORDER BY first"):
+        if first != expected:
+            yield f"story entries {expected} to {first - 1} are missing"
+        try:
+            expected = first + len(decode_story(first, body))
+        except Unreadable as error:
+            yield f"segment of {error}"
+            expected = first
+    last = connection.execute("SELECT story_number FROM meta").get
+    if last is None:
+        yield "the row of numbers is missing"
+    elif last != expected - 1:
+        yield f"the story ends at {expected - 1}, not at {last}"
