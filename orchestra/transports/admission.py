@@ -1,0 +1,93 @@
+"""What the connections of one listener share: their bounds, their count, and the watch over slow readers. Runs on asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from typing import Any
+
+from uvicorn.config import Config as UvicornConfig
+from uvicorn.server import ServerState
+
+from orchestra.config import Limits
+
+CLOSE_S = 5.0
+"""A closed connection whose peer does not take its last bytes is cut after this."""
+
+LOG = logging.getLogger("orchestra.transports.guard")
+# The server's own lines below this level carry whole request targets, queries included; `door` writes the access log.
+LOG.setLevel(logging.WARNING)
+
+
+class Admission:
+    """How many connections are open, in all and for each client address."""
+
+    def __init__(self, connections_max: int, per_address_max: int) -> None:
+        self._connections_max = connections_max
+        self._per_address_max = per_address_max
+        self._by_address: Counter[str] = Counter()
+        self.count = 0
+
+    def admit(self, address: str) -> bool:
+        """Count a connection in, or refuse it. An admitted one is given back with `release`."""
+        if self.count >= self._connections_max:
+            return False
+        if self._by_address[address] >= self._per_address_max:
+            return False
+        self.count += 1
+        self._by_address[address] += 1
+        return True
+
+    def release(self, address: str) -> None:
+        """Count a connection out."""
+        self.count -= 1
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
+
+
+class Guard:
+    """What all connections of one listener share."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        config: UvicornConfig,
+        app_state: dict[str, Any],
+        *,
+        per_address: bool,
+    ) -> None:
+        self.limits = limits
+        self.config = config
+        self.state = ServerState()
+        self.app_state = app_state
+        each = limits.connections_per_address_max if per_address else limits.connections_max
+        self.admission = Admission(limits.connections_max, each)
+        self.handshakes: dict[asyncio.Transport, asyncio.Task[None]] = {}
+
+
+class Outflow:
+    """Whether a peer takes what is sent to it, or at least the end of the connection."""
+
+    def __init__(self, bytes_per_s: int, window_s: float) -> None:
+        self._least = bytes_per_s * window_s
+        self._window_s = window_s
+        self._since = 0.0
+        self._size = 0
+        self._closed_at: float | None = None
+
+    def stalled(self, transport: asyncio.Transport, now: float, *, paused: bool) -> bool:
+        """True when the peer took less than the least rate for a window, or does not let the connection end."""
+        if transport.is_closing():
+            self._closed_at = now if self._closed_at is None else self._closed_at
+            return now - self._closed_at > CLOSE_S
+        size = transport.get_write_buffer_size()
+        if not paused or not self._size:
+            self._since, self._size = now, size if paused else 0
+            return False
+        if now - self._since < self._window_s:
+            return False
+        stalled = self._size - size < min(self._least, self._size)
+        self._since, self._size = now, size
+        return stalled

@@ -1,0 +1,117 @@
+"""A websocket connection with bounds on its messages, fragments, pings and unread answers. Runs on asyncio."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
+from wsproto import events
+
+from orchestra.transports.admission import LOG, Guard, Outflow
+
+SLICE_BYTES = 65_536
+"""Bytes parsed at once: at most some ten thousand tiny messages wait for the app at a time."""
+
+FRAGMENTS_FREE = 8
+FRAGMENT_BYTES_MEAN = 64
+"""Beyond the first eight, frames of a message carry 64 bytes each on average: less is only work for the reader."""
+
+
+class GuardedWebsocket(WSProtocol):
+    """One websocket connection."""
+
+    def __init__(self, guard: Guard, address: str) -> None:
+        super().__init__(guard.config, guard.state, guard.app_state)
+        self.logger = LOG
+        self._guard = guard
+        self._address = address
+        self._held = b""
+        self._asked = False
+        self._message_since: float | None = None
+        self._message_bytes = 0
+        self._frames = 0
+        self._pings = 0
+        self._pings_since = 0.0
+        self._outflow = Outflow(guard.limits.body_bytes_per_s, guard.limits.body_window_ms / 1_000)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._held = b""
+        self._guard.admission.release(self._address)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the peer: first the request for the upgrade, then, after its answer, frames."""
+        if not self._asked:
+            self._asked = True
+            super().data_received(data)
+        elif self.response_started or not self.handshake_complete:
+            # Frames before the answer would pile up unread in the handshake.
+            self.transport.abort()
+        else:
+            self._held += data
+            self._advance()
+
+    def _advance(self) -> None:
+        while self._held and not self.read_paused and not self.transport.is_closing():
+            piece, self._held = self._held[:SLICE_BYTES], self._held[SLICE_BYTES:]
+            super().data_received(piece)
+
+    async def receive(self) -> Any:
+        """The next message for the app; when it has taken all, more is parsed."""
+        message = await super().receive()
+        if self._held and not self.read_paused:
+            self._advance()
+        return message
+
+    def handle_message(self, event: events.TextMessage | events.BytesMessage) -> None:
+        """A frame, or a piece of one."""
+        if self._message_since is None:
+            self._message_since = self.loop.time()
+        self._message_bytes += len(event.data)
+        if event.frame_finished:
+            self._frames += 1
+        mean = self._message_bytes / max(1, self._frames)
+        if self._frames > self._guard.limits.fragments_max:
+            self._violate("too many fragments")
+            return
+        if self._frames > FRAGMENTS_FREE and mean < FRAGMENT_BYTES_MEAN:
+            self._violate("fragments are too small")
+            return
+        if event.message_finished:
+            self._message_since, self._message_bytes, self._frames = None, 0, 0
+        super().handle_message(event)
+
+    def handle_ping(self, event: events.Ping) -> None:
+        """A ping; answered, unless there are too many or the answers are not taken."""
+        now = self.loop.time()
+        if now - self._pings_since > 1:
+            self._pings_since, self._pings = now, 0
+        self._pings += 1
+        if self._pings > self._guard.limits.pings_per_s:
+            self._violate("too many pings")
+        elif self.transport.get_write_buffer_size() > self._guard.limits.unsent_bytes_max:
+            self.transport.abort()
+        else:
+            super().handle_ping(event)
+
+    def _violate(self, reason: str) -> None:
+        """Close for a reason of policy (1008)."""
+        if self.close_sent or self.transport.is_closing():
+            return
+        self.close_sent = True
+        self._held = b""
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": 1008, "reason": reason})
+        self.transport.write(self.conn.send(events.CloseConnection(code=1008, reason=reason)))
+        self.transport.close()
+
+    def inspect(self, now: float) -> None:
+        """End the connection when its peer is too slow."""
+        if self._outflow.stalled(self.transport, now, paused=not self.writable.is_set()):
+            self.transport.abort()
+        elif (
+            self._message_since is not None
+            and not self.read_paused
+            and (now - self._message_since) * 1_000 > self._guard.limits.message_ms
+        ):
+            self._violate("a message took too long")
