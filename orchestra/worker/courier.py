@@ -58,6 +58,7 @@ class Courier:
         self.settled = Bell()
         """Rings when an attempt has ended or an end was acknowledged."""
         self._session = session
+        self._holdings = session.holdings
         self._clock = clock
         self._spool = OutputSpool()
         self._reports = Bell()
@@ -69,17 +70,17 @@ class Courier:
 
     async def running(self, attempt_id: str) -> None:
         """The work itself has begun."""
-        self._session.began(attempt_id, self._clock())
+        self._holdings.began(attempt_id, self._clock())
         self._soft.ring()
 
     async def progress(self, attempt_id: str, fraction: float, message: str) -> None:
         """How far it is: 0 to 1."""
-        self._session.progressed(attempt_id, fraction, message, self._clock())
+        self._holdings.progressed(attempt_id, fraction, message, self._clock())
         self._soft.ring()
 
     async def output(self, attempt_id: str, stream: str, data: bytes) -> None:
         """More output, in order. Waits while too much is unsent."""
-        while data and self._session.takes_output(attempt_id):
+        while data and self._holdings.takes_output(attempt_id):
             if not self._spool.is_full(attempt_id):
                 self._spool.add(attempt_id, stream, data)
                 self._output.ring()
@@ -91,7 +92,7 @@ class Courier:
     async def ended(self, attempt_id: str, ended: Ended) -> None:
         """It is over. The first end of an attempt counts."""
         stored = self._spool.close(attempt_id)
-        self._session.ended(attempt_id, ended, stored=stored)
+        self._holdings.ended(attempt_id, ended, stored=stored)
         if stored:
             self._reports.ring()
         else:
@@ -102,9 +103,9 @@ class Courier:
 
     def discard(self, attempt_id: str) -> None:
         """Nobody takes an attempt's output any more; its end may be told."""
-        self._session.muted(attempt_id)
+        self._holdings.muted(attempt_id)
         if self._spool.discard(attempt_id):
-            self._session.output_stored(attempt_id)
+            self._holdings.output_stored(attempt_id)
             self._reports.ring()
         self._make_room()
 
@@ -122,7 +123,7 @@ class Courier:
         """Wake `tell` when running and progress reports are due. Runs for ever."""
         while True:
             await self._soft.wait()
-            due_s = self._session.soft_due_s
+            due_s = self._holdings.soft_due_s
             if due_s is not None:
                 await anyio.sleep(max(0.0, min(due_s - self._clock(), SOFT_EVERY_S)))
                 self._reports.ring()
@@ -135,31 +136,30 @@ class Courier:
             Unavailable: The connection failed.
             Rejected: This worker is unknown or not allowed.
         """
-        session = self._session
+        holdings = self._holdings
         while True:
-            message = session.reporting(self._clock())
-            if message is None:
-                if session.soft_due_s is not None:
+            reports = holdings.reporting(self._clock())
+            if not reports:
+                if holdings.soft_due_s is not None:
                     self._soft.ring()
                 await self._reports.wait()
                 continue
             answered = False
             try:
-                reply = await asker.ask(message)
+                await asker.ask(self._session.telling(reports))
                 answered = True
+                holdings.reported(reports)
+                self.settled.ring()
             except (Unauthenticated, Forbidden, NotFound, Conflict):
                 raise
             except LimitReached as error:
                 await anyio.sleep(error.retry_after_ms / 1_000)
             except Rejected as error:
-                session.refused(message, str(error))
                 answered = True
-            else:
-                session.reported(message, reply)
-                self.settled.ring()
+                holdings.refused(reports, str(error))
             finally:
                 if not answered:
-                    session.unreported(message)
+                    holdings.unreported(reports)
 
     async def store(self, asker: Asker) -> None:
         """
@@ -197,7 +197,7 @@ class Courier:
 
     def _stored(self, complete: tuple[str, ...]) -> None:
         for attempt_id in complete:
-            self._session.output_stored(attempt_id)
+            self._holdings.output_stored(attempt_id)
         if complete:
             self._reports.ring()
         self._make_room()
