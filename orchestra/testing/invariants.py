@@ -1,0 +1,198 @@
+"""
+What must always hold in the core: one list, shared by the property tests, the explorer and the simulator.
+
+`broken_in_state` looks at one state, `broken_by_step` at what a step did to it. Both return sentences, empty when all is well. The numbers in the
+sentences are those of the project's list of invariants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from orchestra.statemachine import State, load
+from orchestra.statemachine.lifecycles import (
+    ATTEMPT_FINAL,
+    JOB_FINAL,
+    TASK_FINAL,
+    TASK_HELD,
+    JobStatus,
+    TaskStatus,
+    WorkerStatus,
+)
+from orchestra.statemachine.records import Attempt, Job, Record, Stage, Task, Worker
+from orchestra.statemachine.scheduling import heads, lacking, reservations, unable
+from orchestra.statemachine.unfolding import pending, verdict_of
+
+Rows = Mapping[str, Mapping[str, Record]]
+
+
+def snapshot(state: State) -> dict[str, dict[str, Record]]:
+    """The rows as they are now. Records never change, so a shallow copy is a true one."""
+    return {kind: dict(rows) for kind, rows in state.rows.items()}
+
+
+def broken_in_state(state: State, now_ms: int) -> list[str]:
+    """Every invariant that the state breaks."""
+    return [
+        *_leases(state),
+        *_jobs(state),
+        *_waiting(state),
+        *_idle(state, now_ms),
+        *_armed(state),
+        *_index(state),
+    ]
+
+
+def _leases(state: State) -> Iterator[str]:
+    live: dict[str, list[Attempt]] = {}
+    for attempt in state.each(Attempt):
+        if attempt.status not in ATTEMPT_FINAL:
+            live.setdefault(attempt.task_id, []).append(attempt)
+    for task_id, attempts in live.items():
+        if len(attempts) > 1:
+            yield f"I3: task {task_id} has {len(attempts)} live attempts"
+        task = state.find(Task, task_id)
+        if task is None or task.status not in TASK_HELD or task.attempts != attempts[-1].number:
+            yield f"I3: attempt {attempts[-1].id} is live and its task is not held by it"
+    for task in state.each(Task):
+        if (task.status in TASK_HELD) != (task.id in live):
+            yield f"I11: task {task.id} is {task.status}, live attempts: {task.id in live}"
+    for worker in state.each(Worker):
+        held = state.index.held.get(worker.id, {})
+        if held and worker.status in (WorkerStatus.LOST, WorkerStatus.LEFT):
+            yield f"I9: worker {worker.name} is {worker.status} and still holds {list(held)}"
+
+
+def _jobs(state: State) -> Iterator[str]:
+    for job in state.each(Job):
+        tally = state.index.tallies.get(job.id, {})
+        final = sum(tally.get(status, 0) for status in TASK_FINAL)
+        if job.status in JOB_FINAL and final != job.tasks:
+            yield f"I6: job {job.number} is {job.status} with {job.tasks - final} tasks to go"
+        if job.status not in JOB_FINAL and final == job.tasks:
+            yield f"I9: job {job.number} is {job.status} and all its tasks have ended"
+        if job.status is JobStatus.COMPLETED and tally.get(TaskStatus.COMPLETED, 0) != job.tasks:
+            yield f"I8: job {job.number} completed with tasks that did not"
+
+
+def _waiting(state: State) -> Iterator[str]:
+    for task in state.each(Task):
+        stage = state.find(Stage, task.stage_id)
+        if stage is None:
+            yield f"task {task.id} has no stage"
+            continue
+        if task.status is TaskStatus.WAITING and not pending(state):
+            verdict = verdict_of(state, stage, task.position - stage.first)
+            if verdict != "wait":
+                yield f"I9: task {task.id} waits and the verdict is {verdict}"
+        if task.status is TaskStatus.QUEUED and task.id not in state.index.queues.get(stage.id, ()):
+            yield f"I9: task {task.id} is queued and in no queue"
+        if task.attempts > 1 + task.losses + stage.retries + 1000:
+            yield f"I8: task {task.id} had {task.attempts} attempts"
+
+
+def _idle(state: State, now_ms: int) -> Iterator[str]:
+    reserved = reservations(state, now_ms)
+    for entry, shape in heads(state):
+        task_id = state.index.queues[entry[3]][0]
+        for worker_id in state.index.free:
+            worker = state.find(Worker, worker_id)
+            if worker is None:
+                yield f"I9: {worker_id} is free and unknown"
+            elif not unable(worker, shape) and not lacking(state, worker, shape):
+                if reserved.get(worker_id, task_id) == task_id:
+                    yield f"I9: task {task_id} waits while worker {worker.name} is idle and able"
+
+
+def _armed(state: State) -> Iterator[str]:
+    armed = {(kind, id) for _, kind, id in state.index.deadlines}
+    for worker in state.each(Worker):
+        watched = worker.status in (WorkerStatus.ONLINE, WorkerStatus.REPLACED)
+        if watched and ("worker", worker.id) not in armed:
+            yield f"I9: worker {worker.name} is {worker.status} and its lease is not watched"
+    for task in state.each(Task):
+        if task.status is TaskStatus.BACKOFF and ("task", task.id) not in armed:
+            yield f"I9: task {task.id} waits to be tried again and nothing will wake it"
+    for attempt in state.each(Attempt):
+        if attempt.status not in ATTEMPT_FINAL and attempt.rung_until_ms is not None:
+            if ("attempt", attempt.id) not in armed:
+                yield f"I11: attempt {attempt.id} is on the ladder and nothing will climb"
+
+
+def _index(state: State) -> Iterator[str]:
+    """I20: what is derived is what a restart would derive."""
+    rebuilt = load([row for rows in state.rows.values() for row in rows.values()], 0)
+    for name, mine, theirs in (
+        ("tallies", state.index.tallies, rebuilt.index.tallies),
+        ("held", state.index.held, rebuilt.index.held),
+        ("used", state.index.used, rebuilt.index.used),
+    ):
+        if _filled(mine) != _filled(theirs):
+            yield f"I20: {name} are {_filled(mine)}, a restart makes {_filled(theirs)}"
+    if set(state.index.free) != set(rebuilt.index.free):
+        yield f"I20: free workers are {set(state.index.free)}, a restart makes {set(rebuilt.index.free)}"
+    if state.index.worker_names != rebuilt.index.worker_names:
+        yield "I20: worker names differ from what a restart makes"
+    for stage_id, tally in state.index.stage_tallies.items():
+        other = rebuilt.index.stage_tallies[stage_id]
+        for field in ("unfolded", "completed", "broken", "waiting"):
+            if getattr(tally, field) != getattr(other, field):
+                yield f"I20: {field} of {stage_id} is {getattr(tally, field)}"
+
+
+def _filled(nested: Mapping[str, Mapping[object, object]]) -> dict[str, dict[object, object]]:
+    found = {outer: {k: v for k, v in inner.items() if v} for outer, inner in nested.items()}
+    return {outer: inner for outer, inner in found.items() if inner}
+
+
+def broken_by_step(before: Rows, state: State, *, revives: bool) -> list[str]:
+    """
+    Every invariant that a step broke.
+
+    Args:
+        before: The rows before it, from `snapshot`.
+        revives: The step was an explicit retry, which alone may bring something back.
+    """
+    broken = list(_overfull(before, state))
+    for old in before["task"].values():
+        new = state.find(Task, old.id)
+        if not isinstance(old, Task) or new is None:
+            continue
+        if old.status is TaskStatus.COMPLETED and new.status is not TaskStatus.COMPLETED:
+            broken.append(f"I6: task {old.id} was completed and is {new.status}")
+        if old.status in TASK_FINAL and new.status is not old.status and not revives:
+            if old.status is not TaskStatus.SKIPPED:
+                broken.append(f"I6: task {old.id} was {old.status} and is {new.status}")
+        if new.attempts < old.attempts:
+            broken.append(f"I4: attempts of task {old.id} went back")
+    for old in before["attempt"].values():
+        new_attempt = state.find(Attempt, old.id)
+        if not isinstance(old, Attempt) or new_attempt is None or old.status not in ATTEMPT_FINAL:
+            continue
+        if (new_attempt.status, new_attempt.result) != (old.status, old.result):
+            broken.append(f"I5: attempt {old.id} was over as {old.status} and is {new_attempt.status}")
+    for kind in ("task", "stage", "attempt"):
+        for id in before[kind]:
+            if id not in state.rows[kind] and before["job"].get(id[:26]) is not None:
+                job = state.find(Job, id[:26])
+                if job is not None:
+                    broken.append(f"I1: {kind} {id} is gone and its job is not")
+    return broken
+
+
+def _overfull(before: Rows, state: State) -> Iterator[str]:
+    """I16, I18: no worker is given more than it has room for. One that shrank may still hold what it held."""
+    counts: dict[str, int] = {}
+    for attempt in before["attempt"].values():
+        if isinstance(attempt, Attempt) and attempt.status not in ATTEMPT_FINAL:
+            counts[attempt.worker_id] = counts.get(attempt.worker_id, 0) + 1
+    for worker in state.each(Worker):
+        held = state.index.held.get(worker.id, {})
+        if len(held) <= counts.get(worker.id, 0):
+            continue
+        if len(held) > worker.slots:
+            yield f"I18: worker {worker.name} was given {len(held)} of {worker.slots} slots"
+        capacity = dict(worker.capacity)
+        for name, used in state.index.used.get(worker.id, {}).items():
+            if used > capacity.get(name, 0):
+                yield f"I16: worker {worker.name} gives {used} of {capacity.get(name, 0)} {name}"
