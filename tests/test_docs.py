@@ -1,0 +1,92 @@
+"""The pages say what is so: links lead somewhere, commands and examples work as they are printed."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.tidy import ROOT
+
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("changelog.d/*.md")])
+KINDS = ("added", "changed", "fixed", "removed", "security")
+
+
+def links(text: str) -> list[str]:
+    """Targets of links that stay inside the repository."""
+    found = re.findall(r"\]\(([^)#\s]+)[^)]*\)", text)
+    return [target for target in found if "://" not in target]
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    missing = [
+        target
+        for target in links(page.read_text(encoding="utf-8"))
+        if not (page.parent / target).exists()
+    ]
+    assert missing == []
+
+
+def test_a_dead_link_would_be_seen() -> None:
+    text = "[a](gone.md) [b](https://example.org/gone) [c](gone.md#part) [d](#part)"
+    assert links(text) == ["gone.md", "gone.md"]
+
+
+def test_the_first_commands_are_the_promised_ones() -> None:
+    """`.ci/run` runs these two blocks, as they are printed, on a machine that has nothing."""
+    first, second = blocks(README, "sh")[:2]
+    assert "pip install '.[examples]'" in first
+    assert "orchestra run examples/digits/project.toml" in first
+    assert "-m pytest" in second
+
+
+def test_the_example_in_the_readme_runs(tmp_path: Path) -> None:
+    example = tmp_path / "example.py"
+    example.write_text(blocks(README, "python")[0], encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(example)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+    )
+    expected = [f"{frame:04}.png" for frame in range(1, 11)]
+    assert (done.stdout.strip(), done.returncode) == (str(expected), 0), done.stderr
+
+
+def test_every_decision_is_listed() -> None:
+    folder = ROOT / "docs" / "decisions"
+    pages = {page.name for page in folder.glob("[0-9]*.md")}
+    assert set(links((folder / "README.md").read_text(encoding="utf-8"))) == pages
+
+
+def test_fragments_have_a_kind() -> None:
+    for fragment in (ROOT / "changelog.d").glob("*"):
+        _, kind, suffix = fragment.name.rsplit(".", 2)
+        assert (kind in KINDS, suffix) == (True, "md"), fragment.name
+
+
+def test_the_glossary_is_sorted() -> None:
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    words = re.findall(r"^\| ([^|]+?) \|", text, flags=re.MULTILINE)[1:]
+    assert words == sorted(words, key=str.lower)
+    assert len(words) == len(set(words))
+
+
+def test_the_licence_is_the_declared_one() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    licence = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert licence.startswith(f"{project['license']} License")
