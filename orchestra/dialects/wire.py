@@ -11,6 +11,7 @@ from enum import StrEnum
 
 import attrs
 
+from orchestra.dialects.session import Session
 from orchestra.errors import OrchestraError
 
 
@@ -58,7 +59,8 @@ class Route:
         encode: The answer as a response.
         role: Who may use it: the row of the policy table. A route without one does not exist.
         body_bytes_max: The longest body that is read.
-        stream: The answer is a stream of events, not one body.
+        stream: The answer is a stream: ``encode`` is called for each push, and the bodies are sent one after the other.
+        media_types: What a body may be; another ``Content-Type`` is refused. Empty: anything.
     """
 
     name: str
@@ -70,6 +72,23 @@ class Route:
     body_bytes_max: int = 1024 * 1024
     stream: bool = False
     summary: str = ""
+    media_types: tuple[str, ...] = ("application/json",)
+
+
+@attrs.frozen(slots=True)
+class Channel:
+    """
+    One websocket address of a dialect.
+
+    Args:
+        name: Its name in the policy table.
+        path: Its full path; no parameters.
+        open: A new session for a connection.
+    """
+
+    name: str
+    path: str
+    open: Callable[[], Session]
 
 
 @attrs.frozen(slots=True)
@@ -79,3 +98,4 @@ class Dialect:
     name: str
     routes: tuple[Route, ...]
     refuse: Callable[[OrchestraError], WireResponse]
+    channels: tuple[Channel, ...] = ()

@@ -1,0 +1,50 @@
+"""
+What a dialect's ``decode`` may answer: everything that can be put to a `ports.Asker`, as one value each.
+
+A command may come bare or `Keyed`; queries, `ports.Story`, `ports.Log` and the watches come as they are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from orchestra.ports import Log, LogChunk, Story, WatchOrders, WatchStory
+from orchestra.statemachine.commands import Command
+from orchestra.statemachine.queries import Query
+
+
+@attrs.frozen(slots=True)
+class Keyed:
+    """A command with the caller's idempotency key; empty without one."""
+
+    command: Command[Any]
+    key: str
+
+
+@attrs.frozen(slots=True)
+class AppendLog:
+    """The arguments of `ports.Asker.append_log`."""
+
+    worker_id: str
+    incarnation: int
+    chunks: tuple[LogChunk, ...]
+
+
+@attrs.frozen(slots=True)
+class Backup:
+    """The argument of `ports.Asker.backup`."""
+
+    target: str
+
+
+@attrs.frozen(slots=True)
+class Known:
+    """Nobody has to be asked: the dialect has the answer itself."""
+
+    answer: object
+
+
+Ask = Command[Any] | Query[Any] | Keyed | Story | Log | AppendLog | Backup | Known
+Watching = WatchOrders | WatchStory
