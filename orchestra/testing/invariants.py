@@ -181,18 +181,22 @@ def broken_by_step(before: Rows, state: State, *, revives: bool) -> list[str]:
 
 
 def _overfull(before: Rows, state: State) -> Iterator[str]:
-    """I16, I18: no worker is given more than it has room for. One that shrank may still hold what it held."""
-    counts: dict[str, int] = {}
-    for attempt in before["attempt"].values():
-        if isinstance(attempt, Attempt) and attempt.status not in ATTEMPT_FINAL:
-            counts[attempt.worker_id] = counts.get(attempt.worker_id, 0) + 1
-    for worker in state.each(Worker):
-        held = state.index.held.get(worker.id, {})
-        if len(held) <= counts.get(worker.id, 0):
+    """I16, I18: nothing is given to a worker beyond its room. One that shrank may still hold what it held."""
+    for attempt in state.each(Attempt):
+        old = before["attempt"].get(attempt.id)
+        if attempt.status in ATTEMPT_FINAL or old is not None:
             continue
+        worker = state.find(Worker, attempt.worker_id)
+        task = state.find(Task, attempt.task_id)
+        stage = None if task is None else state.find(Stage, task.stage_id)
+        if worker is None or stage is None:
+            yield f"I5: attempt {attempt.id} was given to nobody, or of nothing"
+            continue
+        held = state.index.held.get(worker.id, {})
         if len(held) > worker.slots:
             yield f"I18: worker {worker.name} was given {len(held)} of {worker.slots} slots"
         capacity = dict(worker.capacity)
-        for name, used in state.index.used.get(worker.id, {}).items():
-            if used > capacity.get(name, 0):
-                yield f"I16: worker {worker.name} gives {used} of {capacity.get(name, 0)} {name}"
+        used = state.index.used.get(worker.id, {})
+        for name, _ in stage.needs:
+            if used.get(name, 0) > capacity.get(name, 0):
+                yield f"I16: worker {worker.name} gives {used[name]} of {capacity.get(name, 0)} {name}"
