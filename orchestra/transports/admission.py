@@ -20,6 +20,14 @@ LOG = logging.getLogger("orchestra.transports.guard")
 LOG.setLevel(logging.WARNING)
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """That a stop cuts an answer short is no error of the app, and the server would print a traceback for each."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+
+
+LOG.addFilter(_is_news)
+
+
 class Admission:
     """How many connections are open, in all and for each client address."""
 

@@ -96,7 +96,9 @@ def _frame(method: bytes, version: bytes, fields: dict[bytes, list[bytes]]) -> H
         raise RefusedRequest(400, "Content-Length is not one number")
     if codings and version == b"1.0":
         raise RefusedRequest(400, "HTTP/1.0 has no Transfer-Encoding")
-    if codings and (len(codings) > 1 or codings[0].lower() != b"chunked"):
+    if len(codings) > 1:
+        raise RefusedRequest(400, "more than one Transfer-Encoding field")
+    if codings and codings[0].lower() != b"chunked":
         raise RefusedRequest(501, "the only transfer coding spoken here is chunked")
     length = int(lengths[0]) if lengths else 0
     tokens = b",".join(fields.get(b"connection", [])).lower().split(b",")

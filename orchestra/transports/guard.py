@@ -162,6 +162,10 @@ class GuardedHttp(H11Protocol):
         else:
             self.transport.close()
 
+    def send_400_response(self, msg: str) -> None:
+        """The parser refused what the scanner let through, such as the first byte of a wrong chunk's end."""
+        self._refuse(400, msg)
+
     def shutdown(self) -> None:
         """The server stops: finish the answer in the making, then close."""
         if self._refused_at is not None or self._framing.phase in (Phase.REST, Phase.HEAD):

@@ -6,6 +6,7 @@ from typing import Any
 
 from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
 from wsproto import events
+from wsproto.connection import ConnectionState
 
 from orchestra.transports.admission import LOG, Guard, Outflow
 
@@ -95,14 +96,21 @@ class GuardedWebsocket(WSProtocol):
         else:
             super().handle_ping(event)
 
-    def _violate(self, reason: str) -> None:
-        """Close for a reason of policy (1008)."""
+    def handle_close(self, event: events.CloseConnection) -> None:
+        """The peer closes, or broke the protocol: then it is told so, with the code that the parser found."""
+        if self.conn.state is ConnectionState.OPEN and not self.close_sent:
+            self._violate(event.reason or "protocol error", event.code)
+        else:
+            super().handle_close(event)
+
+    def _violate(self, reason: str, code: int = 1008) -> None:
+        """Close with a code; 1008 is a reason of policy."""
         if self.close_sent or self.transport.is_closing():
             return
         self.close_sent = True
         self._held = b""
-        self.queue.put_nowait({"type": "websocket.disconnect", "code": 1008, "reason": reason})
-        self.transport.write(self.conn.send(events.CloseConnection(code=1008, reason=reason)))
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        self.transport.write(self.conn.send(events.CloseConnection(code=code, reason=reason)))
         self.transport.close()
 
     def inspect(self, now: float) -> None:

@@ -8,7 +8,7 @@ not exist for anybody, and an app that mounts a route without one does not start
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 import attrs
@@ -133,14 +133,19 @@ def _read_as(method: str) -> str:
     return "GET" if method == "HEAD" else method
 
 
-def policy_for(dialects: Iterable[Dialect], extra: Iterable[Row] = ()) -> Policy:
-    """The table of the mounted dialects and of further routes."""
+def policy_for(dialects: Sequence[Dialect], extra: Iterable[Row] = ()) -> Policy:
+    """The table of the dialects that one app mounts, their websockets included, and of its further routes."""
     rows = [
         Row(HTTP, route.method, route.name, route.path, OPENS[route.role])
         for dialect in dialects
         for route in dialect.routes
     ]
-    return Policy([*rows, *extra])
+    channels = [
+        websocket_row(channel.name, channel.path)
+        for dialect in dialects
+        for channel in dialect.channels
+    ]
+    return Policy([*rows, *channels, *extra])
 
 
 def check_mounted(policy: Policy, mounted: Iterable[tuple[str, str, str]]) -> None:

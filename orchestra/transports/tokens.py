@@ -1,0 +1,206 @@
+"""
+Tokens, and the file that keeps them.
+
+A token is 256 random bits. The token file is JSON with mode 0600: it holds the SHA-256 of each token, and under ``plain`` the first
+operator's and workers' tokens, so that commands on the same machine find them. ``plain`` may be deleted once they are written down.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import stat
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import attrs
+
+from orchestra.dialects.wire import Role
+from orchestra.errors import Malformed
+
+TOKEN_PREFIX = "otk_"  # noqa: S105 - what every token begins with is no secret
+DIGEST_CHARS = 64
+TOKEN_FILE_BYTES_MAX = 1_048_576
+"""Some thousand tokens; a longer file is not one of ours."""
+
+
+class Secret:
+    """A text that does not show itself: neither printed, nor formatted, nor pickled. `reveal` gives it out."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The text itself."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret(...)"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        return hmac.compare_digest(self._text.encode(), other._text.encode())
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._text))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("a secret is not pickled")
+
+
+@attrs.frozen(slots=True)
+class Token:
+    """A token as it is kept: what it is called, what it opens, and the SHA-256 of its text in hexadecimal."""
+
+    name: str
+    role: Role
+    sha256: str
+
+
+def draw_token() -> Secret:
+    """A new token: ``otk_`` and 256 random bits."""
+    return Secret(TOKEN_PREFIX + secrets.token_urlsafe(32))
+
+
+def digest(token: Secret) -> str:
+    """What is kept of a token. Its 256 bits are random, so a slow hash would add nothing."""
+    return hashlib.sha256(token.reveal().encode()).hexdigest()
+
+
+@attrs.frozen(slots=True)
+class TokenBook:
+    """The tokens that are known."""
+
+    tokens: tuple[Token, ...]
+
+    def find(self, presented: str) -> Token | None:
+        """The token with this text. Takes as long for a wrong one as for a right one."""
+        told = digest(Secret(presented))
+        found: Token | None = None
+        for token in self.tokens:
+            if hmac.compare_digest(token.sha256, told):
+                found = token
+        return found
+
+
+def _parse_tokens(text: bytes, path: str) -> tuple[TokenBook, dict[Role, Secret]]:
+    try:
+        document = json.loads(text)
+        kept = cast("list[dict[str, str]]", document["tokens"])
+        tokens = tuple(Token(str(t["name"]), Role(t["role"]), str(t["sha256"])) for t in kept)
+        plain = cast("dict[str, str]", document.get("plain", {}))
+        spoken = {Role(role): Secret(str(token)) for role, token in plain.items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise Malformed(
+            "is not a token file",
+            where=f"token_file {path}",
+            remedy="restore it, or move it away and start again to have new tokens made",
+        ) from None
+    for token in tokens:
+        if len(token.sha256) != DIGEST_CHARS or token.role is Role.ANYONE:
+            raise Malformed(f"token {token.name!r} is damaged", where=f"token_file {path}")
+    return TokenBook(tokens), spoken
+
+
+def _read_private(path: str) -> bytes:
+    """Read a file that only its owner may read; a link in its place is not followed."""
+    # Without blocking: a pipe in its place would hold up the start for ever.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise Malformed(f"can not be read: {error.strerror}", where=f"token_file {path}") from None
+    try:
+        _check_private(os.fstat(descriptor), path)
+        return os.read(descriptor, TOKEN_FILE_BYTES_MAX)
+    finally:
+        os.close(descriptor)
+
+
+def _check_private(status: os.stat_result, path: str) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise Malformed("is not a regular file", where=f"token_file {path}")
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        raise Malformed(
+            "others can read or write this token file",
+            where=f"token_file {path}",
+            remedy=f"chmod 600 {path}, and replace the tokens if others were on this machine",
+        )
+    if status.st_uid not in (os.geteuid(), 0):
+        raise Malformed("belongs to another user", where=f"token_file {path}")
+
+
+def read_tokens(path: str) -> TokenBook:
+    """
+    Read the token file of a server.
+
+    Raises:
+        FileNotFoundError: There is none.
+        Malformed: It is damaged, or others can read it.
+    """
+    return _parse_tokens(_read_private(path), path)[0]
+
+
+def read_plain_tokens(path: str) -> Mapping[Role, Secret]:
+    """The tokens in plain text, by role, for commands on the server's machine. Raises as `read_tokens` does."""
+    return _parse_tokens(_read_private(path), path)[1]
+
+
+def write_tokens(path: str, tokens: Iterable[Token], plain: Mapping[Role, Secret]) -> None:
+    """
+    Make a token file, readable by its owner only. Durable on return.
+
+    Raises:
+        FileExistsError: There is one already; it was not touched.
+    """
+    document = {
+        "tokens": [{"name": t.name, "role": t.role.value, "sha256": t.sha256} for t in tokens],
+        "plain": {role.value: token.reveal() for role, token in plain.items()},
+    }
+    draft = f"{path}.{secrets.token_hex(8)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(draft, flags, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(document, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        # A link is made whole or not at all and never over another file: no reader sees half a file.
+        os.link(draft, path)
+    finally:
+        Path(draft).unlink(missing_ok=True)
+    folder = os.open(Path(path).absolute().parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def open_tokens(path: str) -> TokenBook:
+    """
+    Read the token file, and make it first when there is none: one operator's token and one for workers.
+
+    Raises:
+        Malformed: It is damaged, others can read it, or it can not be made.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        return read_tokens(path)
+    plain = {Role.OPERATOR: draw_token(), Role.WORKER: draw_token()}
+    tokens = [Token(role.value, role, digest(token)) for role, token in plain.items()]
+    try:
+        # Another process that starts at the same time may be first: then its file counts.
+        with contextlib.suppress(FileExistsError):
+            write_tokens(path, tokens, plain)
+    except OSError as error:
+        raise Malformed(f"can not be made: {error.strerror}", where=f"token_file {path}") from None
+    return read_tokens(path)
