@@ -127,3 +127,13 @@ def read_result(path: Path) -> bytes:
 def _said(last_words: bytes) -> str:
     lines = last_words.decode(errors="replace").strip().splitlines()
     return "; its last words: " + "\n".join(lines[-3:]) if lines else ""
+
+
+def died(status: int | None) -> Ended:
+    """The end of a call whose process ended before the function did."""
+    code, name = decoded(status)
+    if name:
+        message = f"its process was ended by {name}"
+        return Ended("failed", cause=Cause.SIGNAL, message=message, signal=name)
+    message = f"its process ended with exit code {code} before the function returned"
+    return Ended("failed", cause=Cause.EXIT, message=message, exit_code=code)

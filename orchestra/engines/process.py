@@ -110,9 +110,7 @@ class ProcessEngine:
             for held in self._roster.live():
                 held.rung = held.rung or "kill"
             await guard.aclose()
-            while self._roster.ids():
-                await anyio.sleep(0.001)  # the last ends are being told
-        await tasks.__aexit__(None, None, None)  # all its tasks are done; an error of the caller stays as it is
+        await tasks.__aexit__(None, None, None)  # waits until the last end is told
         self._guard = None
         os.close(self._lock)
 
