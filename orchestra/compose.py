@@ -110,7 +110,7 @@ async def local_workers(
         agents = [
             Agent(
                 lambda: MemoryTransport(orchestrator, principal="local"),
-                engines_for(tasks, folder if processes else None),
+                engines_for(tasks, f"{folder}/local-{number}" if processes else None),
                 name=f"local-{number}",
                 slots=slots,
                 labels=(EMBEDDED, *labels),

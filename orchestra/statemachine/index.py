@@ -44,6 +44,9 @@ def shape_of(stage: Stage) -> Shape:
     return (stage.app, stage.labels, stage.needs)
 
 
+_DEFAULTS = Settings()
+
+
 class StageTally:
     """Counts of one stage's tasks. ``unfolded`` tasks exist; ``broken`` ones ended without completing."""
 
@@ -80,6 +83,11 @@ class Index:
         self.reviews: dict[str, int] = {}
         self.finished: deque[str] = deque()
         self.finished_tasks = 0
+
+    @property
+    def _settings(self) -> Settings:
+        settings = self._rows["settings"].get("settings")
+        return settings if isinstance(settings, Settings) else _DEFAULTS
 
     # one door ---------------------------------------------------------------------------------------------------
 
@@ -128,9 +136,7 @@ class Index:
         if new.status in JOB_FINAL and (old is None or old.status not in JOB_FINAL):
             self.finished.append(new.id)
             self.finished_tasks += new.tasks
-            settings = self._rows["settings"].get("settings")
-            retention_ms = settings.retention_ms if isinstance(settings, Settings) else 0
-            self.arm((new.ended_at_ms or 0) + retention_ms, "job", new.id)
+            self.arm((new.ended_at_ms or 0) + self._settings.retention_ms, "job", new.id)
         elif old is not None and old.status in JOB_FINAL and new.status not in JOB_FINAL:
             self.finished_tasks -= old.tasks
         if new.status is JobStatus.CANCELLING and (old is None or old.status is not new.status):
@@ -209,9 +215,7 @@ class Index:
         queue = self.queues.get(stage.id)
         if not queue or job.status not in JOB_SCHEDULABLE:
             return
-        settings = self._rows["settings"].get("settings")
-        aging_ms = settings.aging_ms if isinstance(settings, Settings) else 0
-        rank = job.submitted_at_ms - (job.priority + stage.priority) * aging_ms
+        rank = job.submitted_at_ms - (job.priority + stage.priority) * self._settings.aging_ms
         entry = (rank, job.number, ids.position_of(queue[0]), stage.id)
         heapq.heappush(self.ready.setdefault(shape_of(stage), []), entry)
 
