@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import apsw
 import attrs
 
 from orchestra.errors import ensure
@@ -17,6 +16,7 @@ from orchestra.statemachine.lifecycles import JOB_FINAL
 from orchestra.statemachine.records import Job
 from orchestra.storage.bounds import JOB_PARTS
 from orchestra.storage.codec import KIND_NUMBERS, RowCodec, Unreadable, decode_story
+from orchestra.storage.sql import Connection
 
 APPLICATION_ID = 0x6F726368
 """``orch`` in ASCII: tells our files from other programs' databases (SQLite's ``application_id``)."""
@@ -37,7 +37,7 @@ class Migration:
     number: int
     up: str
     down: str
-    fill: Callable[[apsw.Connection], None] | None = None
+    fill: Callable[[Connection], None] | None = None
 
 
 def story_job(id: str) -> str:
@@ -45,7 +45,7 @@ def story_job(id: str) -> str:
     return id[:8]
 
 
-def _fill_live_jobs(connection: apsw.Connection) -> None:
+def _fill_live_jobs(connection: Connection) -> None:
     codec = RowCodec()
     select = connection.execute("SELECT id, body FROM rows WHERE kind = ?", (KIND_NUMBERS["job"],))
     live: list[tuple[str]] = []
@@ -60,7 +60,7 @@ def _fill_live_jobs(connection: apsw.Connection) -> None:
     connection.executemany("INSERT INTO live_jobs (id) VALUES (?)", live)
 
 
-def _fill_story_jobs(connection: apsw.Connection) -> None:
+def _fill_story_jobs(connection: Connection) -> None:
     for first, body in connection.execute("SELECT first, body FROM story"):
         try:
             entries = decode_story(first, body)
@@ -125,12 +125,12 @@ MIGRATIONS: tuple[Migration, ...] = (
 LATEST = MIGRATIONS[-1].number
 
 
-def version_of(connection: apsw.Connection) -> int:
+def version_of(connection: Connection) -> int:
     """The schema version of an open file; 0 when it is new."""
     return int(connection.pragma("user_version"))
 
 
-def migrate(connection: apsw.Connection, target: int = LATEST) -> None:
+def migrate(connection: Connection, target: int = LATEST) -> None:
     """
     Bring a file to version ``target``, up or down, all steps in one transaction.
 

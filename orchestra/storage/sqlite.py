@@ -19,6 +19,7 @@ from orchestra.statemachine.records import Record
 from orchestra.storage import sqlite_files as files
 from orchestra.storage import sqlite_reads as reads
 from orchestra.storage.codec import RowCodec
+from orchestra.storage.sql import Connection, Cursor
 from orchestra.storage.sqlite_writes import PreparedBatch, write
 
 T = TypeVar("T")
@@ -39,9 +40,9 @@ class SqliteStore:
         """The copy that was made before a migration when this store was opened; empty without one."""
         self._durability = durability
         self._codec = codec
-        self._lock: apsw.Connection | None = None
-        self._writer: apsw.Connection | None = None
-        self._reader: apsw.Connection | None = None
+        self._lock: Connection | None = None
+        self._writer: Connection | None = None
+        self._reader: Connection | None = None
         self._failed = False
         self._writing = anyio.CapacityLimiter(1)
         self._reading = anyio.CapacityLimiter(1)
@@ -122,7 +123,7 @@ class SqliteStore:
             raise StoreFailed(f"{self.path}: {error}") from error
         self._failed = False
 
-    def _failure(self, connection: apsw.Connection, error: apsw.Error) -> StoreFailed:
+    def _failure(self, connection: Connection, error: apsw.Error) -> StoreFailed:
         """What the medium said. Unless it is only full or locked, nothing is committed until the next `load`."""
         full = files.is_full(connection, error)
         if not full and not isinstance(error, apsw.BusyError):
@@ -183,7 +184,7 @@ class SqliteStore:
         """Stored output. An attempt without any has size 0."""
         return await self._read(lambda cursor: reads.read_log(cursor, query))
 
-    async def _read(self, read: Callable[[apsw.Cursor], T]) -> T:
+    async def _read(self, read: Callable[[Cursor], T]) -> T:
         def run() -> T:
             reader = self._usable(self._reader)
             # Closed at once: a statement that is left half read would keep its snapshot, and the log could not be emptied.
@@ -222,7 +223,7 @@ class SqliteStore:
                     await anyio.to_thread.run_sync(self._release)
         await anyio.lowlevel.checkpoint()
 
-    def _usable(self, connection: apsw.Connection | None) -> apsw.Connection:
+    def _usable(self, connection: Connection | None) -> Connection:
         if self._closed:
             raise StoreFailed("the store is closed")
         if connection is None:

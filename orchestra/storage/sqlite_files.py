@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import apsw
@@ -14,6 +14,7 @@ import apsw
 from orchestra.errors import Conflict, Malformed, NotFound, StoreFailed, StoreTaken
 from orchestra.storage.codec import KIND_NAMES, RowCodec, Unreadable, decode_story
 from orchestra.storage.migrations import APPLICATION_ID, LATEST, migrate, version_of
+from orchestra.storage.sql import Connection, connect, first
 
 SYNCHRONOUS = {"full": "FULL", "normal": "NORMAL"}
 """``full``: what is acknowledged survives a power cut. ``normal``: a power cut may take the last commits, a crash none."""
@@ -39,7 +40,7 @@ _FULL_IOERRORS = frozenset(
 )
 
 
-def is_full(connection: apsw.Connection, error: apsw.Error) -> bool:
+def is_full(connection: Connection, error: apsw.Error) -> bool:
     """
     Whether the medium is full and for that reason nothing of the transaction was stored.
 
@@ -69,7 +70,7 @@ def sync_file(path: str) -> None:
         os.close(fd)
 
 
-def take_lock(path: str) -> apsw.Connection:
+def take_lock(path: str) -> Connection:
     """
     Hold the store at ``path`` for this process until the result is closed or the process ends, however it ends.
 
@@ -81,7 +82,7 @@ def take_lock(path: str) -> apsw.Connection:
         StoreFailed: The place can not be written to.
     """
     try:
-        lock = apsw.Connection(path + ".lock")
+        lock = connect(path + ".lock")
         try:
             lock.execute("BEGIN EXCLUSIVE")
         except apsw.BusyError as error:
@@ -92,9 +93,9 @@ def take_lock(path: str) -> apsw.Connection:
     return lock
 
 
-def open_writer(path: str, durability: str) -> apsw.Connection:
+def open_writer(path: str, durability: str) -> Connection:
     """A connection that commits, in WAL mode. Makes an empty file when there is none."""
-    connection = apsw.Connection(path)
+    connection = connect(path)
     try:
         _set_up(connection, SYNCHRONOUS[durability])
     except BaseException:
@@ -103,7 +104,7 @@ def open_writer(path: str, durability: str) -> apsw.Connection:
     return connection
 
 
-def _set_up(connection: apsw.Connection, synchronous: str) -> None:
+def _set_up(connection: Connection, synchronous: str) -> None:
     connection.set_busy_timeout(BUSY_MS)
     connection.execute(f"PRAGMA synchronous = {synchronous}")
     connection.execute("PRAGMA fullfsync = ON")  # macOS: a plain fsync leaves the drive's cache
@@ -118,15 +119,15 @@ def _set_up(connection: apsw.Connection, synchronous: str) -> None:
     connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}")
 
 
-def open_reader(path: str) -> apsw.Connection:
+def open_reader(path: str) -> Connection:
     """A connection that only reads, and never holds up a commit."""
-    connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
+    connection = connect(path, readonly=True)
     connection.set_busy_timeout(BUSY_MS)
     connection.execute("PRAGMA trusted_schema = OFF")
     return connection
 
 
-def check_identity(connection: apsw.Connection, path: str) -> int:
+def check_identity(connection: Connection, path: str) -> int:
     """
     The schema version of a file that is ours; 0 when it is empty.
 
@@ -137,10 +138,10 @@ def check_identity(connection: apsw.Connection, path: str) -> int:
     try:
         application = connection.pragma("application_id")
         version = version_of(connection)
-        tables = connection.execute("SELECT count(*) FROM sqlite_schema").get
+        tables = first(connection, "SELECT count(*) FROM sqlite_schema")
     except apsw.NotADBError as error:
         raise Malformed("is no database", where=path, remedy="name another file") from error
-    if application != APPLICATION_ID and (application or version or tables):
+    if application != APPLICATION_ID and (application or version or tables != (0,)):
         raise Malformed("is a database of another program", where=path, remedy="name another file")
     if version > LATEST:
         raise Conflict(
@@ -151,7 +152,7 @@ def check_identity(connection: apsw.Connection, path: str) -> int:
     return version
 
 
-def prepare(connection: apsw.Connection, path: str) -> str:
+def prepare(connection: Connection, path: str) -> str:
     """
     Bring the file to the present schema; a file with older rows is copied before.
 
@@ -226,7 +227,7 @@ def backup(path: str, target: str) -> None:
         pass
 
 
-def backup_steps(path: str, target: str) -> Iterator[int]:
+def backup_steps(path: str, target: str) -> Generator[int]:
     """As `backup`, in steps: yields the pages that remain; closing it midway leaves nothing behind."""
     part = f"{target}.part"
     _reserve(target)
@@ -267,8 +268,8 @@ def _copy(path: str, part: str) -> Iterator[int]:
     with contextlib.closing(open_reader(path)) as source:
         # A read transaction pins one snapshot: without it each commit would send the copy back to its first page.
         source.execute("BEGIN")
-        source.execute("SELECT count(*) FROM sqlite_schema").get  # noqa: B018
-        with contextlib.closing(apsw.Connection(part)) as copy:
+        first(source, "SELECT count(*) FROM sqlite_schema")
+        with contextlib.closing(connect(part)) as copy:
             copy.execute("PRAGMA synchronous = OFF")  # flushed once, at the end
             with copy.backup("main", source, "main") as steps:
                 while not steps.done:
@@ -299,7 +300,7 @@ def check_file(path: str, codec: RowCodec | None = None) -> list[str]:
         return [f"{path} can not be read: {error}"]
 
 
-def _problems(connection: apsw.Connection, codec: RowCodec) -> Iterator[str]:
+def _problems(connection: Connection, codec: RowCodec) -> Iterator[str]:
     for (finding,) in connection.execute("PRAGMA integrity_check"):
         if finding != "ok":
             yield f"page check: {finding}"
@@ -318,18 +319,18 @@ def _problems(connection: apsw.Connection, codec: RowCodec) -> Iterator[str]:
     yield from _story_problems(connection)
 
 
-def _story_problems(connection: apsw.Connection) -> Iterator[str]:
+def _story_problems(connection: Connection) -> Iterator[str]:
     expected = 1
-    for first, body in connection.execute("SELECT first, body FROM story ORDER BY first"):
-        if first != expected:
-            yield f"story entries {expected} to {first - 1} are missing"
+    for number, body in connection.execute("SELECT first, body FROM story ORDER BY first"):
+        if number != expected:
+            yield f"story entries {expected} to {number - 1} are missing"
         try:
-            expected = first + len(decode_story(first, body))
+            expected = number + len(decode_story(number, body))
         except Unreadable as error:
             yield f"segment of {error}"
-            expected = first
-    last = connection.execute("SELECT story_number FROM meta").get
+            expected = number
+    last = first(connection, "SELECT story_number FROM meta")
     if last is None:
         yield "the row of numbers is missing"
-    elif last != expected - 1:
-        yield f"the story ends at {expected - 1}, not at {last}"
+    elif last != (expected - 1,):
+        yield f"the story ends at {expected - 1}, not at {last[0]}"

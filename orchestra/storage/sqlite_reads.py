@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 import apsw
 
@@ -19,6 +19,7 @@ from orchestra.storage.codec import (
 from orchestra.storage.migrations import story_job
 from orchestra.storage.pieces import assemble
 from orchestra.storage.salvage import counters_from, set_aside
+from orchestra.storage.sql import Connection, Cursor, first
 from orchestra.storage.sqlite_writes import SEGMENT_ENTRIES_MAX, stored_bytes
 
 QUARANTINED_MAX = 1_000
@@ -51,7 +52,7 @@ class BadRow:
         self.finding = finding
 
 
-def load(connection: apsw.Connection, codec: RowCodec) -> Loaded:
+def load(connection: Connection, codec: RowCodec) -> Loaded:
     """
     Read what is live, and move what can not be read into the table ``quarantine``.
 
@@ -60,10 +61,7 @@ def load(connection: apsw.Connection, codec: RowCodec) -> Loaded:
     Raises:
         apsw.Error: The medium failed.
     """
-    _mend_meta(connection)
-    number, story_number, at_ms = connection.execute(
-        "SELECT number, story_number, at_ms FROM meta"
-    ).get
+    number, story_number, at_ms = _mended_meta(connection)
     rows, bad = _live_rows(connection, codec)
     if bad:
         _quarantine(connection, bad)
@@ -80,26 +78,29 @@ def load(connection: apsw.Connection, codec: RowCodec) -> Loaded:
     return Loaded(number, story_number, at_ms, tuple(rows), tuple(findings[:QUARANTINED_MAX]))
 
 
-def _mend_meta(connection: apsw.Connection) -> None:
+def _mended_meta(connection: Connection) -> tuple[int, int, int]:
     """
-    Make the row of numbers anew when it is gone. The story's end follows from the story.
+    Batch number, story number and latest time. When their row is gone it is made anew: the story's end follows from the story.
 
-    The batch number begins at 0 again: a writer that still holds the old one is fenced out, as it should be.
+    The batch number then begins at 0 again: a writer that still holds the old one is fenced out, as it should be.
     """
-    if connection.execute("SELECT count(*) FROM meta").get:
-        return
+    stored = first(connection, "SELECT number, story_number, at_ms FROM meta")
+    if stored is not None:
+        number, story_number, at_ms = stored
+        return number, story_number, at_ms
     story_number = at_ms = 0
-    last = connection.execute("SELECT first, body FROM story ORDER BY first DESC LIMIT 1").get
+    last = first(connection, "SELECT first, body FROM story ORDER BY first DESC LIMIT 1")
     if last is not None:
         try:
-            entries = decode_story(*last)
-            story_number, at_ms = entries[-1].number, entries[-1].at_ms
+            end = decode_story(last[0], last[1])[-1]
+            story_number, at_ms = end.number, end.at_ms
         except Unreadable:
             story_number = last[0] + SEGMENT_ENTRIES_MAX
     connection.execute("INSERT INTO meta VALUES (1, 0, ?, ?)", (story_number, at_ms))
+    return 0, story_number, at_ms
 
 
-def _live_rows(connection: apsw.Connection, codec: RowCodec) -> tuple[list[Record], list[BadRow]]:
+def _live_rows(connection: Connection, codec: RowCodec) -> tuple[list[Record], list[BadRow]]:
     rows: list[Record] = []
     bad: list[BadRow] = []
     for kind in KINDS:
@@ -130,24 +131,25 @@ def _text(kind: str, key: bytes) -> str:
         raise Unreadable(kind, id, "the id is not text") from error
 
 
-def _quarantine(connection: apsw.Connection, bad: list[BadRow]) -> None:
+def _quarantine(connection: Connection, bad: list[BadRow]) -> None:
     try:
-        with connection:
-            for row in bad:
-                connection.execute(
-                    "INSERT OR REPLACE INTO quarantine (kind, id, body, problem)"
-                    " SELECT kind, ?3, body, ?4 FROM rows WHERE kind = ?1 AND id = CAST(?2 AS TEXT)",
-                    (row.kind, row.key, row.finding.id, row.finding.problem),
-                )
-                connection.execute(
-                    "DELETE FROM rows WHERE kind = ?1 AND id = CAST(?2 AS TEXT)",
-                    (row.kind, row.key),
-                )
+        connection.execute("BEGIN IMMEDIATE")
+        for row in bad:
+            connection.execute(
+                "INSERT OR REPLACE INTO quarantine (kind, id, body, problem)"
+                " SELECT kind, ?3, body, ?4 FROM rows WHERE kind = ?1 AND id = CAST(?2 AS TEXT)",
+                (row.kind, row.key, row.finding.id, row.finding.problem),
+            )
+            connection.execute(
+                "DELETE FROM rows WHERE kind = ?1 AND id = CAST(?2 AS TEXT)", (row.kind, row.key)
+            )
+        connection.execute("COMMIT")
     except (apsw.FullError, apsw.IOError, apsw.BusyError, apsw.ReadOnlyError):
-        return  # the rows stay where they are; the caller names them
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")  # the rows stay where they are; the caller names them
 
 
-def _quarantined(connection: apsw.Connection) -> list[Quarantined]:
+def _quarantined(connection: Connection) -> list[Quarantined]:
     """What was set aside and has not been replaced by a good row since."""
     return [
         Quarantined(KIND_NAMES.get(kind, str(kind)), id, problem)
@@ -159,18 +161,17 @@ def _quarantined(connection: apsw.Connection) -> list[Quarantined]:
     ]
 
 
-def _highest(connection: apsw.Connection) -> dict[str, str]:
+def _highest(connection: Connection) -> dict[str, str]:
     highest: dict[str, str] = {}
     for kind in ("project", "job", "worker"):
-        found = connection.execute(
-            "SELECT max(id) FROM rows WHERE kind = ?", (KIND_NUMBERS[kind],)
-        ).get
+        text = "SELECT id FROM rows WHERE kind = ? ORDER BY id DESC LIMIT 1"
+        found = first(connection, text, (KIND_NUMBERS[kind],))
         if found is not None:
-            highest[kind] = found
+            highest[kind] = found[0]
     return highest
 
 
-def read_rows(cursor: apsw.Cursor, codec: RowCodec, query: Rows) -> tuple[Record, ...]:
+def read_rows(cursor: Cursor, codec: RowCodec, query: Rows) -> tuple[Record, ...]:
     """
     A page of rows; unreadable ones are passed over, so a short page is always the last.
 
@@ -203,7 +204,7 @@ def _rows_statement(query: Rows) -> tuple[str, tuple[str | int, ...]]:
     return text, tuple(values)
 
 
-def read_story(cursor: apsw.Cursor, query: Story) -> tuple[Moved, ...]:
+def read_story(cursor: Cursor, query: Story) -> tuple[Moved, ...]:
     """
     A page of the story; unreadable segments are passed over.
 
@@ -213,9 +214,9 @@ def read_story(cursor: apsw.Cursor, query: Story) -> tuple[Moved, ...]:
     """
     check_story(query)
     found: list[Moved] = []
-    for first, body in _segments(cursor, query):
+    for number, body in _segments(cursor, query):
         try:
-            entries = decode_story(first, body)
+            entries = decode_story(number, body)
         except Unreadable:
             continue
         for entry in entries:
@@ -226,7 +227,7 @@ def read_story(cursor: apsw.Cursor, query: Story) -> tuple[Moved, ...]:
     return tuple(found)
 
 
-def _segments(cursor: apsw.Cursor, query: Story) -> Iterator[tuple[int, bytes]]:
+def _segments(cursor: Cursor, query: Story) -> Iterable[tuple[int, bytes]]:
     after = max(0, query.after)
     if query.job_id:
         return cursor.execute(
@@ -240,7 +241,7 @@ def _segments(cursor: apsw.Cursor, query: Story) -> Iterator[tuple[int, bytes]]:
     )
 
 
-def read_log(cursor: apsw.Cursor, query: Log) -> LogRead:
+def read_log(cursor: Cursor, query: Log) -> LogRead:
     """
     Bytes of a stream, from one snapshot.
 

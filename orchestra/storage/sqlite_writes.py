@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
-import apsw
-
-from orchestra.errors import StoreTaken, ensure
+from orchestra.errors import StoreTaken
 from orchestra.ports import Batch, LogChunk, Moved
 from orchestra.statemachine.lifecycles import JOB_FINAL
 from orchestra.statemachine.records import KIND_OF, Job
@@ -16,6 +14,7 @@ from orchestra.storage.bounds import JOB_PARTS, check_batch, check_story_follows
 from orchestra.storage.codec import KIND_NUMBERS, RowCodec, encode_story
 from orchestra.storage.migrations import story_job
 from orchestra.storage.pieces import uncovered
+from orchestra.storage.sql import Connection, Cursor, first
 
 SEGMENT_ENTRIES_MAX = 256
 """Story entries in one stored segment: what is read and decoded for one entry of a job stays small."""
@@ -34,7 +33,7 @@ class Bulk:
         row = "(" + ",".join("?" * width) + ")"
         self._texts = [(size, f"{before} {','.join([row] * size)}{after}") for size in _SIZES]
 
-    def run(self, cursor: apsw.Cursor, rows: Sequence[tuple[Any, ...]]) -> None:
+    def run(self, cursor: Cursor, rows: Sequence[tuple[Any, ...]]) -> None:
         """Execute it for all rows, in order."""
         place = 0
         for size, text in self._texts:
@@ -91,7 +90,7 @@ class PreparedBatch:
         self.story_jobs.extend((job, first) for job in jobs)
 
 
-def write(connection: apsw.Connection, prepared: PreparedBatch) -> None:
+def write(connection: Connection, prepared: PreparedBatch) -> None:
     """
     Store a batch. Durable on return, as far as the connection's ``synchronous`` goes.
 
@@ -122,10 +121,11 @@ def write(connection: apsw.Connection, prepared: PreparedBatch) -> None:
             cursor.execute("ROLLBACK")
 
 
-def _fence(cursor: apsw.Cursor, prepared: PreparedBatch) -> None:
+def _fence(cursor: Cursor, prepared: PreparedBatch) -> None:
     batch = prepared.batch
-    found = cursor.execute("SELECT number, story_number FROM meta").fetchone()
-    ensure(found is not None, "the store was not loaded")
+    found = first(cursor, "SELECT number, story_number FROM meta")
+    if found is None:
+        raise StoreTaken("the row of numbers is gone")
     number, story_number = found
     if number != batch.number - 1:
         raise StoreTaken(f"batch {batch.number} does not follow {number}, the last one stored")
@@ -136,7 +136,7 @@ def _fence(cursor: apsw.Cursor, prepared: PreparedBatch) -> None:
     )
 
 
-def _write_logs(cursor: apsw.Cursor, pieces: Sequence[LogChunk]) -> None:
+def _write_logs(cursor: Cursor, pieces: Sequence[LogChunk]) -> None:
     """Store what is new of each piece. What one call stores is seen by the next, so pieces are taken in order."""
     ends: dict[tuple[str, str], int] = {}
     fresh: list[tuple[str, str, int, bytes]] = []
@@ -160,16 +160,17 @@ def _write_logs(cursor: apsw.Cursor, pieces: Sequence[LogChunk]) -> None:
     _PUT_LOGS.run(cursor, fresh)
 
 
-def stored_bytes(cursor: apsw.Cursor, attempt_id: str, stream: str) -> int:
+def stored_bytes(cursor: Cursor, attempt_id: str, stream: str) -> int:
     """Where the stored part of a stream ends."""
-    found = cursor.execute(
+    found = first(
+        cursor,
         "SELECT offset + length(data) FROM logs WHERE attempt_id = ? AND stream = ? ORDER BY offset DESC LIMIT 1",
         (attempt_id, stream),
-    ).fetchone()
+    )
     return int(found[0]) if found is not None else 0
 
 
-def _spans(cursor: apsw.Cursor, piece: LogChunk) -> list[tuple[int, int]]:
+def _spans(cursor: Cursor, piece: LogChunk) -> list[tuple[int, int]]:
     """(begin, end) of the stored pieces that may touch ``piece``, in order."""
     return [
         (begin, end)
