@@ -25,7 +25,7 @@ from orchestra.dialects.native_calls import (
     QueryInput,
     StoryOutput,
 )
-from orchestra.dialects.native_pushes import encode_event
+from orchestra.dialects.native_pushes import PING, encode_event
 from orchestra.dialects.wire import Role, Route, WireRequest, WireResponse
 from orchestra.errors import Malformed
 from orchestra.ports import Log, Story, WatchOrders, WatchStory
@@ -65,9 +65,9 @@ def _query(path: str, cls: type[Any], summary: str) -> Operation:
 
 
 def _other(
-    method: str, path: str, role: Role, cls: type[Any], output: Output, summary: str
+    at: tuple[str, str], role: Role, cls: type[Any], output: Output, summary: str
 ) -> Operation:
-    full = PREFIX + path
+    method, full = at[0], PREFIX + at[1]
     taken = QueryInput(cls, full) if method == "GET" else BodyInput(cls, full)
     return Operation(method, full, role, taken, output, summary)
 
@@ -111,7 +111,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "What happened to attempts",
     ),
     _other(
-        "POST", "/workers/{worker_id}/logs", WORKER, AppendLog, NoOutput(), "Output of attempts"
+        ("POST", "/workers/{worker_id}/logs"), WORKER, AppendLog, NoOutput(), "Output of attempts"
     ),
     _command("POST", "/workers/{worker_id}/leave", WORKER, commands.LeaveWorker, "Say goodbye"),
     _command(
@@ -121,9 +121,9 @@ OPERATIONS: tuple[Operation, ...] = (
         "POST", "/workers/{worker_id}/resume", OPERATOR, commands.ResumeWorker, "Resume a worker"
     ),
     _other("GET", "/attempts/{attempt_id}/logs/{stream}", VIEWER, Log, LogOutput(), "Read output"),
-    _other("GET", "/events", VIEWER, Story, StoryOutput(), "A page of the story"),
+    _other(("GET", "/events"), VIEWER, Story, StoryOutput(), "A page of the story"),
     _command("PATCH", "/settings", OPERATOR, commands.Reconfigure, "Change settings"),
-    _other("POST", "/backup", OPERATOR, Backup, NoOutput(), "Copy the store while it serves"),
+    _other(("POST", "/backup"), OPERATOR, Backup, NoOutput(), "Copy the store while it serves"),
 )
 
 BY_CLASS: Mapping[type[Any], Operation] = MappingProxyType(
@@ -159,6 +159,7 @@ class Watchable:
             encode=lambda _request, push: WireResponse(200, encode_event(push), EVENT_STREAM),  # type: ignore[arg-type]  # streams carry pushes
             role=self.role,
             stream=True,
+            ping=PING,
             summary=self.summary,
         )
 

@@ -14,6 +14,9 @@ import attrs
 from orchestra.dialects.session import Session
 from orchestra.errors import OrchestraError
 
+PING_S = 5.0
+"""A quiet stream says this often that it is alive, so that its reader notices a dead line within three of them."""
+
 
 class Role(StrEnum):
     """Who may use a route. Each contains what stands before it, but a worker's token opens only worker routes and health."""
@@ -60,6 +63,8 @@ class Route:
         role: Who may use it: the row of the policy table. A route without one does not exist.
         body_bytes_max: The longest body that is read.
         stream: The answer is a stream: ``encode`` is called for each push, and the bodies are sent one after the other.
+        stream_media_type: What a stream is.
+        ping: Sent at the start of a stream and every `PING_S`; readers pass over it.
         media_types: What a body may be; another ``Content-Type`` is refused. Empty: anything.
     """
 
@@ -73,6 +78,8 @@ class Route:
     stream: bool = False
     summary: str = ""
     media_types: tuple[str, ...] = ("application/json",)
+    stream_media_type: str = "text/event-stream"
+    ping: bytes = b""
 
 
 @attrs.frozen(slots=True)

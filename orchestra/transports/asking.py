@@ -1,0 +1,38 @@
+"""From what a dialect decoded to the orchestrator's answer: the one step between any wire and a `ports.Asker`."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from orchestra.dialects.asks import AppendLog, Ask, Backup, Keyed, Known
+from orchestra.ports import Asker, Log, Story
+from orchestra.statemachine.commands import Command
+
+
+class AskerSource(Protocol):
+    """Something that can be asked in somebody's name, such as a running orchestrator."""
+
+    def for_principal(self, principal: str) -> Asker:
+        """The same, asked by ``principal``: its name goes into what is recorded, and its keys are its own."""
+        ...
+
+
+async def put(asker: Asker, ask: Ask) -> object:
+    """Put one thing to the orchestrator. Raises what `ports.Asker` raises."""
+    match ask:
+        case Keyed(command, key):
+            return await asker.ask(command, key=key)
+        case Command():
+            return await asker.ask(ask)
+        case Story():
+            return await asker.story(ask)
+        case Log():
+            return await asker.log(ask)
+        case AppendLog(worker_id, incarnation, chunks):
+            return await asker.append_log(worker_id, incarnation, chunks)
+        case Backup(target):
+            return await asker.backup(target)
+        case Known(answer):
+            return answer
+        case _:
+            return await asker.answer(ask)

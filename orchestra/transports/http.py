@@ -1,0 +1,337 @@
+"""
+Serves dialects over HTTP and websocket: an ASGI application that knows no dialect by name.
+
+A request goes: path → route → caller → body → ``decode`` → `asking.put` → ``encode``. The path is taken from the ASGI scope, never from
+a Host or another header. Whatever is refused on the way is worded by the dialect's own ``refuse``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Mapping,
+    MutableMapping,
+)
+from contextlib import AbstractAsyncContextManager, contextmanager
+from http import HTTPStatus
+from typing import Any, TypeAlias
+
+import anyio
+import anyio.to_thread
+import attrs
+
+from orchestra.dialects.refusals import BodyTooLong, BodyTooSlow, MethodRefused, RouteUnknown
+from orchestra.dialects.wire import PING_S, Channel, Dialect, Route, WireRequest, WireResponse
+from orchestra.errors import Defect, Forbidden, OrchestraError
+from orchestra.ports import Asker, Push
+from orchestra.transports.asking import AskerSource, put
+from orchestra.transports.auth import Authoriser, Principal
+from orchestra.transports.bodies import check_headers, read_body
+from orchestra.transports.policy import HTTP, WEBSOCKET, Policy, allows, check_mounted
+from orchestra.transports.routing import (
+    Mounted,
+    Node,
+    Paths,
+    Scope,
+    read_headers,
+    read_path,
+    read_query,
+)
+from orchestra.transports.websocket import ChannelServer
+
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+
+PRINCIPAL = "orchestra.principal"
+"""Key of the scope under which whoever stands in front has put the caller."""
+
+DECODED_IN_THREAD_BYTES = 128 * 1024
+"""A longer body is read in a thread: some milliseconds of parsing would hold up everybody's heartbeats."""
+
+POLICY_VIOLATION = 1008
+_FIXED = (
+    (b"cache-control", b"no-store"),
+    # Output of a task must not become a page in somebody's browser.
+    (b"x-content-type-options", b"nosniff"),
+)
+
+LOG = logging.getLogger("orchestra.transports.http")
+
+
+class HttpApp:
+    """
+    The ASGI application that `http_app` makes. It is as durable as what it asks: nothing is kept here.
+
+    Use `close_streams` before its server stops, so that watchers do not hold the stop up.
+    """
+
+    def __init__(
+        self, source: AskerSource, dialects: Iterable[Dialect], authoriser: Authoriser | None
+    ) -> None:
+        self.dialects = tuple(dialects)
+        self._source = source
+        self._authoriser = authoriser
+        self._paths = Paths()
+        self._channels: dict[str, tuple[Channel, Mapping[str, Route]]] = {}
+        self._streams: set[anyio.CancelScope] = set()
+        self._askers: dict[str, Asker] = {}
+        for dialect in self.dialects:
+            by_name = {route.name: route for route in dialect.routes}
+            for route in dialect.routes:
+                self._paths.add(dialect, route)
+            for channel in dialect.channels:
+                self._channels[channel.path] = (channel, by_name)
+        self._refuse = self.dialects[0].refuse
+
+    def mounted(self) -> tuple[tuple[str, str, str], ...]:
+        """(scope type, method, route name) of everything that is served, for `policy.check_mounted`."""
+        return tuple(
+            (HTTP, route.method, route.name)
+            for dialect in self.dialects
+            for route in dialect.routes
+        ) + tuple(
+            (WEBSOCKET, "GET", channel.name)
+            for dialect in self.dialects
+            for channel in dialect.channels
+        )
+
+    def close_streams(self) -> None:
+        """End every stream and channel that is open now. Call it in the loop that serves."""
+        for scope in tuple(self._streams):
+            scope.cancel()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection's scope."""
+        kind = scope["type"]
+        if kind == "http":
+            await self._http(scope, receive, send)
+        elif kind == "websocket":
+            await self._websocket(scope, receive, send)
+        elif kind == "lifespan":
+            await self._live(receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":
+                self.close_streams()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+            await send({"type": "lifespan.startup.complete"})
+
+    # one request ------------------------------------------------------------------------------------------------
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        node, values = self._paths.find(read_path(scope))
+        method: str = scope["method"]
+        if node is None or not node.methods:
+            await _respond(send, method, self._refuse(_unknown(scope)))
+            return
+        mounted = node.methods.get("GET" if method == "HEAD" else method)
+        if mounted is None:
+            mounted = next(iter(node.methods.values()))
+            refused = mounted.dialect.refuse(_not_allowed(method, node))
+            await _respond(send, method, refused)
+            return
+        try:
+            response = await self._served(scope, receive, send, mounted, values)
+        except (BodyTooLong, BodyTooSlow) as error:
+            # The rest of the body is not waited for.
+            refused = mounted.dialect.refuse(error)
+            closing = (*refused.headers, ("connection", "close"))
+            response = attrs.evolve(refused, headers=closing)
+        except OrchestraError as error:
+            if isinstance(error, Defect):
+                LOG.exception("%s failed", mounted.route.name)
+            response = mounted.dialect.refuse(error)
+        except Exception:
+            await _respond(send, method, mounted.dialect.refuse(Defect("a bug")))
+            raise
+        if response is not None:
+            await _respond(send, method, response)
+
+    async def _served(
+        self, scope: Scope, receive: Receive, send: Send, mounted: Mounted, values: list[str]
+    ) -> WireResponse | None:
+        """The response; None when it has been sent as a stream."""
+        route = mounted.route
+        headers = read_headers(scope)
+        asker = self._asker(self._principal(scope, HTTP, route, headers))
+        body = await read_body(route, receive) if check_headers(route, headers) else b""
+        request = WireRequest(
+            method=route.method,
+            target=scope["path"],
+            path=dict(zip(mounted.names, values, strict=True)),
+            query=read_query(scope),
+            headers=headers,
+            body=body,
+        )
+        if len(body) > DECODED_IN_THREAD_BYTES:
+            asked: Any = await anyio.to_thread.run_sync(route.decode, request)
+        else:
+            asked = route.decode(request)
+        if not route.stream:
+            return route.encode(request, await put(asker, asked))
+        if scope["method"] == "HEAD":
+            raise MethodRefused("a stream has no end to be measured", allow=("GET",))
+        await self._stream(receive, send, route, request, asker.watch(asked))
+        return None
+
+    def _principal(
+        self, scope: Scope, kind: str, route: Route | Channel, headers: Mapping[str, str]
+    ) -> Principal:
+        """Who asks, and that it may. Without anybody to tell who asks, nobody may ask anything."""
+        found = scope.get(PRINCIPAL)
+        if isinstance(found, Principal):
+            if isinstance(route, Route) and not allows(found.role, route.role):
+                raise Forbidden(
+                    f"a {found.role.value}'s token does not open {route.name!r}", where=route.name
+                )
+            return found
+        if self._authoriser is None:
+            raise Forbidden("nobody says who may use this", where=route.name)
+        client = str((scope.get("client") or ("", 0))[0])
+        return self._authoriser.authorise(kind, route.name, headers, client)
+
+    def _asker(self, principal: Principal) -> Asker:
+        # Principals are as few as tokens, so that one asker each can be kept.
+        asker = self._askers.get(principal.name)
+        if asker is None:
+            asker = self._askers[principal.name] = self._source.for_principal(principal.name)
+        return asker
+
+    # streams ----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _closable(self) -> Generator[anyio.CancelScope]:
+        with anyio.CancelScope() as scope:
+            self._streams.add(scope)
+            try:
+                yield scope
+            finally:
+                self._streams.discard(scope)
+
+    async def _stream(
+        self,
+        receive: Receive,
+        send: Send,
+        route: Route,
+        request: WireRequest,
+        pushing: AbstractAsyncContextManager[AsyncIterator[Push]],
+    ) -> None:
+        """Send pushes as they come until either side ends it. A refusal before the first byte is raised."""
+        with self._closable() as scope:
+            async with pushing as pushes, anyio.create_task_group() as group:
+                lock = anyio.Lock()
+
+                async def piece(body: bytes) -> None:
+                    async with lock:
+                        await send({"type": "http.response.body", "body": body, "more_body": True})
+
+                async def until_gone() -> None:
+                    while (await receive())["type"] != "http.disconnect":
+                        pass
+                    scope.cancel()
+
+                async def keep_alive() -> None:
+                    while route.ping:
+                        await piece(route.ping)
+                        await anyio.sleep(PING_S)
+
+                headers = [(b"content-type", route.stream_media_type.encode()), *_FIXED]
+                await send({"type": "http.response.start", "status": 200, "headers": headers})
+                group.start_soon(until_gone)
+                group.start_soon(keep_alive)
+                async for push in pushes:
+                    await piece(route.encode(request, push).body)
+                group.cancel_scope.cancel()
+        await send({"type": "http.response.body", "body": b""})
+
+    # websockets -------------------------------------------------------------------------------------------------
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        found = self._channels.get(read_path(scope))
+        await receive()
+        try:
+            if found is None:
+                raise _unknown(scope)
+            channel, routes = found
+            principal = self._principal(scope, WEBSOCKET, channel, read_headers(scope))
+        except OrchestraError as error:
+            await _deny(scope, send, self._refuse(error))
+            return
+        await send({"type": "websocket.accept"})
+        server = ChannelServer(
+            channel.open(), self._asker(principal), routes, principal, receive=receive, send=send
+        )
+        with self._closable():
+            await server.run()
+
+
+def _unknown(scope: Scope) -> RouteUnknown:
+    return RouteUnknown("there is nothing at this path", where=str(scope["path"])[:200])
+
+
+def _not_allowed(method: str, node: Node) -> MethodRefused:
+    return MethodRefused(f"{method[:20]} is not for this path", allow=tuple(sorted(node.methods)))
+
+
+def _fields(response: WireResponse) -> list[tuple[bytes, bytes]]:
+    fields = [(b"content-type", response.media_type.encode()), *_FIXED]
+    if response.status != HTTPStatus.NO_CONTENT:
+        fields.append((b"content-length", b"%d" % len(response.body)))
+    else:
+        fields = [*_FIXED]
+    fields.extend(
+        (name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers
+    )
+    return fields
+
+
+async def _respond(send: Send, method: str, response: WireResponse) -> None:
+    start = {"status": response.status, "headers": _fields(response)}
+    await send({"type": "http.response.start", **start})
+    body = b"" if method == "HEAD" else response.body
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _deny(scope: Scope, send: Send, response: WireResponse) -> None:
+    """Refuse the upgrade, with the reason where the server can carry one."""
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": POLICY_VIOLATION})
+        return
+    start = {"status": response.status, "headers": _fields(response)}
+    await send({"type": "websocket.http.response.start", **start})
+    await send({"type": "websocket.http.response.body", "body": response.body})
+
+
+def http_app(
+    source: AskerSource,
+    dialects: Iterable[Dialect],
+    *,
+    authoriser: Authoriser | None = None,
+    policy: Policy | None = None,
+) -> HttpApp:
+    """
+    The application that serves dialects.
+
+    Args:
+        source: Who answers.
+        dialects: Served under the full paths of their routes. The first words the refusals that belong to no route.
+        authoriser: Decides about a request when nobody in front, such as a `door.Door`, has put a `Principal` into the scope. Without
+            either, nothing is served.
+        policy: The table that stands in front; the application must have a row in it for each of its routes.
+
+    Raises:
+        Defect: A route or channel has no row in the table, or two have the same place.
+    """
+    app = HttpApp(source, dialects, authoriser)
+    if policy is not None:
+        check_mounted(policy, app.mounted())
+    return app

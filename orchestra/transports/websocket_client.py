@@ -1,0 +1,494 @@
+"""
+The websocket client's end of the native channel: many questions under way at once over one connection.
+
+The protocol library does no I/O; bytes come and go through an anyio stream, on asyncio and on trio. A lost connection fails everything
+under way with `PeerClosed`; connecting again is the caller's matter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, cast
+
+import anyio
+import anyio.abc
+import attrs
+from anyio.streams.tls import TLSStream
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import (
+    AcceptConnection,
+    BytesMessage,
+    CloseConnection,
+    Event,
+    Ping,
+    RejectConnection,
+    RejectData,
+    Request,
+    TextMessage,
+)
+from wsproto.utilities import LocalProtocolError, RemoteProtocolError
+
+from orchestra.dialects.native import CHANNEL_PATH
+from orchestra.dialects.native_frames import (
+    Ended,
+    Heard,
+    Pushed,
+    Refused,
+    Replied,
+    Watching,
+    ask_frame,
+    hear,
+    reply_to,
+    unwatch_frame,
+    watch_frame,
+)
+from orchestra.dialects.native_problems import read_problem
+from orchestra.dialects.native_session import IN_FLIGHT_MAX, MESSAGE_BYTES_MAX, REPLY_BYTES_MAX
+from orchestra.dialects.native_table import BY_CLASS
+from orchestra.dialects.session import MESSAGE_TOO_BIG, NORMAL_CLOSURE, UNACCEPTABLE_DATA
+from orchestra.dialects.wire import PING_S
+from orchestra.errors import Malformed, OrchestraError, PeerClosed, Unavailable
+from orchestra.ports import Lagged, Moved, Push, Watch, WatchStory
+from orchestra.statemachine.limits import FEED_BUFFER
+from orchestra.transports.remote import ANSWER_S, CONNECT_S, RemoteAsker, unreachable
+
+SILENCE_S = 3 * PING_S
+"""A connection that says nothing for so long, pongs included, is dead."""
+
+QUESTIONS_MAX = IN_FLIGHT_MAX // 2
+"""Questions under way at once; more wait here. The other half of what the server allows is for watches."""
+
+UNSENT_BYTES_MAX = 2 * MESSAGE_BYTES_MAX
+"""Bytes that wait for the network; beyond them callers wait."""
+
+RECEIVE_BYTES = 65_536
+CLOSE_S = 1.0
+"""At the end the server gets this long to take what was still to be sent."""
+
+
+@attrs.frozen(slots=True)
+class Place:
+    """Where an orchestrator is. ``url`` is for messages, ``path`` where it is mounted."""
+
+    url: str
+    host: str
+    port: int
+    path: str
+    secure: bool
+
+
+Bulk = Callable[[], AbstractAsyncContextManager[RemoteAsker]]
+_BROKEN = (anyio.BrokenResourceError, anyio.ClosedResourceError, ssl.SSLError)
+"""How a stream says that the other end is gone."""
+
+
+class _Question:
+    """Something that waits for its answer."""
+
+    __slots__ = ("done", "heard")
+
+    def __init__(self) -> None:
+        self.done = anyio.Event()
+        self.heard: Heard | OrchestraError | None = None
+
+    def settle(self, heard: Heard | OrchestraError) -> None:
+        self.heard = heard
+        self.done.set()
+
+
+class _Mailbox:
+    """Pushes of one watch, taken by iterating. At most ``limits.FEED_BUFFER`` wait; then it ends with `Lagged`."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._waiting: deque[Push] = deque()
+        self._wake = anyio.Event()
+        self._last = max(watch.after, 0) if isinstance(watch, WatchStory) else 0
+        self._over = False
+        self._error: OrchestraError | None = None
+
+    def put(self, push: Push) -> None:
+        if self._over:
+            return
+        if len(self._waiting) >= FEED_BUFFER:
+            self._over = True
+            push = Lagged(self._last)
+        elif isinstance(push, Moved):
+            self._last = push.number
+        self._waiting.append(push)
+        self._wake.set()
+
+    def end(self, error: OrchestraError | None) -> None:
+        if not self._over:
+            self._over, self._error = True, error
+        self._wake.set()
+
+    def __aiter__(self) -> AsyncIterator[Push]:
+        return self
+
+    async def __anext__(self) -> Push:
+        while not self._waiting:
+            if self._error is not None:
+                raise self._error
+            if self._over:
+                raise StopAsyncIteration
+            self._wake = anyio.Event()
+            await self._wake.wait()
+        return self._waiting.popleft()
+
+
+class WebsocketAsker(RemoteAsker):
+    """
+    A `ports.Asker` over one websocket. `open_websocket` makes it and runs what it needs.
+
+    Args:
+        stream: The open connection, past its handshake.
+        protocol: The protocol's state, past its handshake.
+        url: For messages.
+        bulk: Opens a way for what is too long for one message here.
+    """
+
+    def __init__(
+        self, stream: anyio.abc.ByteStream, protocol: WSConnection, url: str, bulk: Bulk
+    ) -> None:
+        self._stream = stream
+        self._protocol = protocol
+        self._url = url
+        self._bulk = bulk
+        self._last = 0
+        self._asked: dict[int, _Question] = {}
+        self._watched: dict[int, _Mailbox] = {}
+        self._places = anyio.Semaphore(QUESTIONS_MAX, fast_acquire=True)
+        self._unsent = bytearray()
+        self._more = anyio.Event()
+        self._room = anyio.Event()
+        self._midway = False
+        self._lost: OrchestraError | None = None
+        self._text: list[str] = []
+        self._text_size = 0
+
+    # what callers use
+
+    async def call(self, asked: Any, key: str = "") -> Any:
+        """As `RemoteAsker.call`."""
+        if type(asked) not in BY_CLASS:
+            raise Malformed(f"{type(asked).__name__} can not be asked over a network")
+        tag = self._next()
+        frame = ask_frame(tag, asked, key)
+        if len(frame) > MESSAGE_BYTES_MAX:
+            async with self._bulk() as asker:
+                return await asker.call(asked, key)
+        async with self._places:
+            heard = await self._answer_to(tag, frame)
+        if not isinstance(heard, Replied):
+            raise PeerClosed(f"{self._url} answered in a way that this version does not know")
+        try:
+            return reply_to(cast("type[Any]", type(asked)), heard.reply)
+        except Malformed as error:
+            raise Unavailable(f"the answer can not be read: {error}") from None
+
+    @asynccontextmanager
+    async def watch(self, watch: Watch) -> AsyncGenerator[AsyncIterator[Push]]:
+        """As `ports.Asker.watch`."""
+        tag = self._next()
+        mailbox = _Mailbox(watch)
+        # Before it is asked for: pushes may follow the answer in the same packet.
+        self._watched[tag] = mailbox
+        try:
+            await self._answer_to(tag, watch_frame(tag, watch))
+            yield mailbox
+        finally:
+            if self._watched.pop(tag, None) is not None and self._lost is None:
+                self._send(unwatch_frame(tag))
+
+    def _next(self) -> int:
+        self._last += 1
+        return self._last
+
+    async def _answer_to(self, tag: int, frame: bytes) -> Heard:
+        """Send a question and wait. Raises what the server raised, or `Unavailable`."""
+        question = _Question()
+        self._asked[tag] = question
+        try:
+            with anyio.fail_after(ANSWER_S):
+                while len(self._unsent) > UNSENT_BYTES_MAX and self._lost is None:
+                    await self._room.wait()
+                if self._lost is not None:
+                    raise self._lost
+                self._send(frame)
+                await question.done.wait()
+        except TimeoutError:
+            raise Unavailable(
+                f"{self._url} did not answer in time; it is unknown whether it was done"
+            ) from None
+        finally:
+            self._asked.pop(tag, None)
+        heard = question.heard
+        if isinstance(heard, OrchestraError):
+            raise heard
+        if isinstance(heard, Refused):
+            raise heard.error
+        if heard is None:
+            raise PeerClosed("the connection ended")
+        return heard
+
+    # the connection
+
+    def begin(self, early: Iterable[Event]) -> None:
+        """Take in what came together with the server's answer to the handshake."""
+        for event in early:
+            self._happened(event)
+
+    def _send(self, frame: bytes) -> None:
+        self._queue(TextMessage(data=frame.decode()))
+
+    def _queue(self, event: Event) -> None:
+        try:
+            self._unsent += self._protocol.send(event)
+        except LocalProtocolError:
+            self._lose(PeerClosed(f"the connection to {self._url} is closing"))
+        self._more.set()
+
+    async def write(self) -> None:
+        """Carry out what is queued, in as few pieces as possible, until the connection is lost."""
+        while True:
+            if not self._unsent:
+                self._more = anyio.Event()
+                await self._more.wait()
+            data, self._unsent = bytes(self._unsent), bytearray()
+            self._room.set()
+            self._room = anyio.Event()
+            self._midway = True
+            try:
+                await self._stream.send(data)
+                self._midway = False
+            except _BROKEN as error:
+                self._lose(PeerClosed(f"the connection to {self._url} was lost: {_told(error)}"))
+                return
+
+    async def read(self) -> None:
+        """Take in what comes, until the connection is lost or silent."""
+        while self._lost is None:
+            try:
+                with anyio.fail_after(SILENCE_S):
+                    data = await self._stream.receive(RECEIVE_BYTES)
+            except TimeoutError:
+                self._lose(PeerClosed(f"{self._url} has been silent for {SILENCE_S:.0f} s"))
+            except anyio.EndOfStream:
+                self._lose(PeerClosed(f"{self._url} closed the connection"))
+            except _BROKEN as error:
+                self._lose(PeerClosed(f"the connection to {self._url} was lost: {_told(error)}"))
+            else:
+                self.take(data)
+
+    async def ping(self) -> None:
+        """Ask now and then whether the server is there: its answer keeps `read` patient."""
+        while self._lost is None:
+            await anyio.sleep(PING_S)
+            if self._lost is None:
+                self._queue(Ping())
+
+    def take(self, data: bytes) -> None:
+        """Bytes came."""
+        try:
+            self._protocol.receive_data(data)
+            for event in self._protocol.events():
+                self._happened(event)
+        except (RemoteProtocolError, LocalProtocolError) as error:
+            self._lose(PeerClosed(f"{self._url} broke the rules of the protocol: {error}"))
+
+    def _happened(self, event: Event) -> None:
+        match event:
+            case TextMessage(data=text, message_finished=finished):
+                self._text.append(text)
+                self._text_size += len(text)
+                if self._text_size > REPLY_BYTES_MAX:
+                    self._leave(MESSAGE_TOO_BIG, "a message is longer than any that I take")
+                elif finished:
+                    whole = "".join(self._text)
+                    self._text, self._text_size = [], 0
+                    self._hear(whole)
+            case BytesMessage():
+                self._leave(UNACCEPTABLE_DATA, "this channel carries text")
+            case Ping():
+                self._queue(event.response())
+            case CloseConnection(code=code, reason=reason):
+                why = f"{code} {reason or ''}".strip()
+                self._queue(event.response())
+                self._lose(PeerClosed(f"{self._url} closed the connection ({why})"))
+            case _:
+                pass
+
+    def _hear(self, text: str) -> None:
+        try:
+            heard = hear(text)
+        except Malformed as error:
+            self._leave(UNACCEPTABLE_DATA, f"a message can not be read: {error}"[:100])
+            return
+        match heard:
+            case Pushed(tag, push):
+                mailbox = self._watched.get(tag)
+                if mailbox is not None and push is not None:
+                    mailbox.put(push)
+            case Ended(tag):
+                mailbox = self._watched.pop(tag, None)
+                if mailbox is not None:
+                    mailbox.end(None)
+            case Replied(tag) | Watching(tag):
+                self._settle(tag, heard)
+            case Refused(tag, error):
+                if tag is None:
+                    self._lose(error)
+                elif tag in self._asked:
+                    self._settle(tag, heard)
+                elif tag in self._watched:
+                    self._watched.pop(tag).end(error)
+            case None:
+                pass
+
+    def _settle(self, tag: int, heard: Heard) -> None:
+        question = self._asked.get(tag)
+        if question is not None:
+            question.settle(heard)
+
+    def _leave(self, code: int, reason: str) -> None:
+        self._queue(CloseConnection(code=code, reason=reason))
+        self._lose(PeerClosed(f"left {self._url}: {reason}"))
+
+    def _lose(self, error: OrchestraError) -> None:
+        """The connection is of no use any more: everything under way ends with ``error``."""
+        if self._lost is not None:
+            return
+        self._lost = error
+        for question in self._asked.values():
+            question.settle(error)
+        for mailbox in self._watched.values():
+            mailbox.end(error)
+        self._room.set()
+
+    async def close(self) -> None:
+        """Say goodbye, if there is still somebody to hear it. `write` must have ended."""
+        with anyio.move_on_after(CLOSE_S, shield=True):
+            if self._lost is None:
+                self._queue(CloseConnection(code=NORMAL_CLOSURE))
+                self._lose(PeerClosed("the connection is closed"))
+            # After half a frame nothing that is sent makes sense.
+            if self._unsent and not self._midway:
+                with contextlib.suppress(*_BROKEN):
+                    await self._stream.send(bytes(self._unsent))
+
+
+def _told(error: BaseException) -> str:
+    return str(error.__cause__ or error) or type(error).__name__
+
+
+async def _dial(place: Place, context: ssl.SSLContext) -> anyio.abc.ByteStream:
+    try:
+        with anyio.fail_after(CONNECT_S):
+            stream = await anyio.connect_tcp(place.host, place.port)
+            if not place.secure:
+                return stream
+            return await TLSStream.wrap(
+                stream, hostname=place.host, ssl_context=context, standard_compatible=False
+            )
+    except TimeoutError:
+        raise unreachable(place.url, f"no answer within {CONNECT_S:.0f} s") from None
+    except (OSError, anyio.BrokenResourceError, anyio.EndOfStream) as error:
+        raise unreachable(place.url, _told(error)) from None
+
+
+async def _shake_hands(
+    stream: anyio.abc.ByteStream, place: Place, token: str
+) -> tuple[WSConnection, list[Event]]:
+    """Upgrade the connection; what came after the server's answer is returned with it."""
+    protocol = WSConnection(ConnectionType.CLIENT)
+    headers = [(b"user-agent", b"orchestra")]
+    if token:
+        headers.append((b"authorization", b"Bearer " + token.encode()))
+    host = f"[{place.host}]" if ":" in place.host else place.host
+    request = Request(
+        host=f"{host}:{place.port}", target=place.path + CHANNEL_PATH, extra_headers=headers
+    )
+    try:
+        with anyio.fail_after(CONNECT_S):
+            await stream.send(protocol.send(request))
+            return protocol, await _accepted(stream, protocol, place)
+    except TimeoutError:
+        raise unreachable(place.url, f"no answer within {CONNECT_S:.0f} s") from None
+    except (anyio.BrokenResourceError, anyio.EndOfStream, ssl.SSLError) as error:
+        raise PeerClosed(f"{place.url} closed the connection: {_told(error)}") from None
+    except RemoteProtocolError as error:
+        raise Unavailable(f"{place.url} is no websocket of orchestra: {error}") from None
+
+
+async def _accepted(
+    stream: anyio.abc.ByteStream, protocol: WSConnection, place: Place
+) -> list[Event]:
+    status, body = 0, bytearray()
+    while True:
+        protocol.receive_data(await stream.receive(RECEIVE_BYTES))
+        events = iter(list(protocol.events()))
+        for event in events:
+            match event:
+                case AcceptConnection():
+                    return list(events)
+                case RejectConnection(status_code=code, has_body=has_body):
+                    status = code
+                    if not has_body:
+                        raise read_problem(status, b"")
+                case RejectData(data=data, body_finished=finished):
+                    body += data[: MESSAGE_BYTES_MAX - len(body)]
+                    if finished:
+                        raise read_problem(status, bytes(body))
+                case _:
+                    raise Unavailable(f"{place.url} is no websocket of orchestra")
+
+
+def open_websocket(
+    place: Place, *, token: str, context: ssl.SSLContext, bulk: Bulk
+) -> AbstractAsyncContextManager[WebsocketAsker]:
+    """
+    An `Asker` over a new websocket.
+
+    Args:
+        place: Where to.
+        token: Sent with the handshake; empty for none.
+        context: Decides whom to trust; not used without TLS.
+        bulk: Opens a way for what is too long for one message.
+
+    Raises:
+        Unavailable: On entering: nobody answers there, or it is no orchestra.
+        Rejected: On entering: the token was refused.
+    """
+    return _open(place, token, context, bulk)
+
+
+@asynccontextmanager
+async def _open(
+    place: Place, token: str, context: ssl.SSLContext, bulk: Bulk
+) -> AsyncGenerator[WebsocketAsker]:
+    stream = await _dial(place, context)
+    # The caller's own error leaves as it is, not inside the group of the tasks here.
+    raised: Exception | None = None
+    try:
+        protocol, early = await _shake_hands(stream, place, token)
+        asker = WebsocketAsker(stream, protocol, place.url, bulk)
+        asker.begin(early)
+        async with anyio.create_task_group() as group:
+            for task in (asker.read, asker.write, asker.ping):
+                group.start_soon(task)
+            try:
+                yield asker
+            except Exception as error:  # noqa: BLE001  # raised again below, outside the group
+                raised = error
+            finally:
+                group.cancel_scope.cancel()
+        await asker.close()
+    finally:
+        with anyio.move_on_after(CLOSE_S, shield=True):
+            await stream.aclose()
+    if raised is not None:
+        raise raised
