@@ -267,7 +267,7 @@ class Index:
             self.held.pop(old.id, None)
             self.used.pop(old.id, None)
             if self.worker_names.get(old.name) == old.id:
-                del self.worker_names[old.name]
+                self._rename(old.name)
             return
         named = self.worker_names.get(new.name)
         if named is None or named <= new.id:
@@ -277,6 +277,15 @@ class Index:
             self.arm(new.left_at_ms, "worker", new.id)
         elif (old is None or old.status is not new.status) and new.status is not WorkerStatus.LOST:
             self.arm(0, "worker", new.id)
+
+    def _rename(self, name: str) -> None:
+        """The row that had the name is gone: the newest of those left has it now."""
+        rows = self._rows["worker"].values()
+        left = [row.id for row in rows if isinstance(row, Worker) and row.name == name]
+        if left:
+            self.worker_names[name] = max(left)
+        else:
+            del self.worker_names[name]
 
     def _free(self, worker: Worker) -> None:
         held = self.held.get(worker.id)
