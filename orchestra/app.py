@@ -38,6 +38,7 @@ class App:
         self.path = path
         self.tasks: dict[str, TaskFunction[Any, Any]] = {}
         self._mounted: MountedApp | None = None
+        self._token = ""
 
     @overload
     def task(self, fn: Callable[P, R], /) -> TaskFunction[P, R]: ...
@@ -168,16 +169,21 @@ class App:
 
         return run_sync(self, options)
 
-    def asgi(self) -> MountedApp:
+    def asgi(self, *, token: str = "") -> MountedApp:
         """
         The API as an ASGI application, to be mounted in a Starlette or FastAPI app together with `lifespan`::
 
             Starlette(routes=[Mount("/farm", app.asgi())], lifespan=app.lifespan)
+
+        Args:
+            token: What callers must send (``Authorization: Bearer ...``). Without one only callers on this machine are answered, and
+                only when no proxy stands between.
         """
         if self._mounted is None:
             from orchestra.transports.mounting import MountedApp
 
             self._mounted = MountedApp()
+        self._token = token or self._token
         return self._mounted
 
     @asynccontextmanager
@@ -185,12 +191,18 @@ class App:
         """Run the core and one local worker as long as the host application lives. The state is ``{"orchestra": client}``."""
         from orchestra import compose
 
-        async with self.run() as client:
-            self.asgi().serve(compose.api(client.asker))
+        from orchestra.client import Client
+
+        async with (
+            compose.open_orchestrator(self.path) as orchestrator,
+            compose.local_workers(orchestrator, self.tasks, count=1, slots=1),
+        ):
+            mounted = self.asgi()
+            mounted.serve(compose.mounted_api(orchestrator, self._token))
             try:
-                yield {"orchestra": client}
+                yield {"orchestra": Client(orchestrator.for_principal("local"))}
             finally:
-                self.asgi().serve(None)
+                mounted.serve(None)
 
 
 def _mode(fn: Callable[..., object], wanted: str) -> str:

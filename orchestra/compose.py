@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from orchestra.calls import TaskFunction
 from orchestra.client import Client
-from orchestra.ports import Asker, Engine, Store
+from orchestra.ports import Engine, Store
 from orchestra.runtime.orchestrator import Orchestrator
-from orchestra.statemachine.commands import LeaveWorker
+from orchestra.statemachine.commands import LeaveWorker, Reconfigure
 from orchestra.statemachine.records import Amounts
-from orchestra.transports.mounting import Application
+
+if TYPE_CHECKING:
+    from orchestra.config import Address, Config
+    from orchestra.transports.http import HttpApp
+    from orchestra.transports.mounting import Application
 
 EMBEDDED = "embedded"
 """The label of workers that live in the orchestrator's own process: when it starts, those of its former life are gone."""
@@ -130,3 +134,90 @@ async def local_workers(
                         for agent in agents:
                             leaving.start_soon(agent.drain)
                 group.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def connect(url: str, *, token: str = "", tls_ca: str | None = None) -> AsyncIterator[Client]:
+    """
+    A client of the orchestrator at ``url`` (``http``, ``https``, ``ws`` or ``wss``).
+
+    Args:
+        token: A token of the server; empty for none.
+        tls_ca: PEM file of the authorities to trust instead of the system's.
+
+    Raises:
+        Unavailable: Nobody answers there.
+    """
+    from orchestra.transports.connect import connect as dial
+
+    async with dial(url, token=token, tls_ca=tls_ca) as asker:
+        yield Client(asker, url=url)
+
+
+def http_api(orchestrator: Orchestrator, authoriser: Any = None, policy: Any = None) -> HttpApp:
+    """The native dialect as an application, for a door or an authoriser in front."""
+    from orchestra.dialects.native import native_dialect
+    from orchestra.transports.http import http_app
+
+    return http_app(orchestrator, [native_dialect()], authoriser=authoriser, policy=policy)
+
+
+def mounted_api(orchestrator: Orchestrator, token: str) -> Application:
+    """
+    The native dialect for mounting in another application.
+
+    With a token, callers must send it. Without one only callers on this machine are answered, and only when no proxy stands
+    between: see `near.NearGate`.
+    """
+    from orchestra.dialects.native import native_dialect
+    from orchestra.transports.near import near_gate
+    from orchestra.transports.policy import policy_for
+
+    return http_api(orchestrator, near_gate(policy_for([native_dialect()]), token))
+
+
+async def serve(
+    config: Config,
+    *,
+    tasks: Mapping[str, TaskFunction[Any, Any]],
+    slots: int,
+    ready: Callable[[Address], None],
+    stop: anyio.Event | None = None,
+    signals: bool = False,
+) -> None:
+    """
+    Run an orchestrator and its API until told to stop, with a local worker unless ``slots`` is 0. On asyncio.
+
+    Raises:
+        Malformed: The configuration would leave the server open, or is unfit.
+        Conflict: The port is taken.
+        StoreTaken: Another process has the data file open.
+    """
+    from orchestra.dialects.native import native_dialect
+    from orchestra.dialects.native_problems import refuse
+    from orchestra.transports.auth import open_gate
+    from orchestra.transports.door import Door
+    from orchestra.transports.policy import policy_for
+    from orchestra.transports.rate import Buckets
+    from orchestra.transports.serve import serve as listen
+
+    policy = policy_for([native_dialect()])
+    gate = open_gate(config, policy)
+    buckets = Buckets(config.limits.requests_per_s, config.limits.requests_burst)
+    folder = config.folder or (f"{config.data}.attempts" if config.data else None)
+    async with open_orchestrator(config.data or None) as orchestrator:
+        await orchestrator.ask(
+            Reconfigure(lease_ms=config.lease_ms, heartbeat_ms=config.heartbeat_ms)
+        )
+        app = http_api(orchestrator, policy=policy)
+        async with local_workers(
+            orchestrator, tasks, count=min(slots, 1), slots=slots, processes=True, folder=folder
+        ):
+            await listen(
+                Door(app, gate, buckets=buckets, refuse=refuse),
+                config,
+                ready=ready,
+                stopping=app.close_streams,
+                stop=stop,
+                signals=signals,
+            )
