@@ -197,7 +197,8 @@ def _first_text(node: ast.AST) -> str:
 
 
 def no_catch_all(source: Source) -> Iterator[Finding]:
-    """A handler of everything hides bugs, unless it ends in ``raise``."""
+    """A handler of everything hides bugs, unless it ends in ``raise`` or says on its line why it does not."""
+    lines = source.text.splitlines()
     for node, function in walk(source.tree):
         if not isinstance(node, ast.ExceptHandler):
             continue
@@ -207,7 +208,8 @@ def no_catch_all(source: Source) -> Iterator[Finding]:
             for kind in caught
         )
         last = node.body[-1]
-        if everything and not (isinstance(last, ast.Raise) and last.exc is None):
+        reasoned = "noqa: BLE001 - " in lines[node.lineno - 1]
+        if everything and not reasoned and not (isinstance(last, ast.Raise) and last.exc is None):
             yield Finding(node.lineno, function, "catches everything")
 
 
