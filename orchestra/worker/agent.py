@@ -206,7 +206,7 @@ class Agent:
 
     def _pause_s(self, problem: OrchestraError) -> float:
         longest = BACKOFF_BUSY_S_MAX if self._session.holdings.running else BACKOFF_IDLE_S_MAX
-        delay_s = min(longest, BACKOFF_S * 2 ** min(self._tries, 10))
+        delay_s = min(longest, BACKOFF_S * 2.0 ** min(self._tries, 10))
         self._tries += 1
         if isinstance(problem, LimitReached):
             delay_s = max(delay_s, problem.retry_after_ms / 1_000)
