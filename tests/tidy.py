@@ -41,6 +41,7 @@ _SQL = re.compile(
     r"\s*(SELECT\s|INSERT\s|UPDATE\s|DELETE\s+FROM|CREATE\s+(TABLE|INDEX)|DROP\s|ALTER\s|PRAGMA\s|VACUUM\s)"
 )
 _SUPPRESSION = re.compile(r"#\s*(noqa|type:\s*ignore|pyright:\s*ignore)(.*)")
+_REASONED_CATCH = re.compile(r"#\s*noqa: BLE001\s+\S+\s+\S+")
 _REASONED = re.compile(r"(:\s*[A-Z]+[0-9]+(,\s*[A-Z]+[0-9]+)*|\[[\w-]+(,\s*[\w-]+)*\])\s+\S+\s+\S+")
 
 
@@ -208,7 +209,7 @@ def no_catch_all(source: Source) -> Iterator[Finding]:
             for kind in caught
         )
         last = node.body[-1]
-        reasoned = "noqa: BLE001 - " in lines[node.lineno - 1]
+        reasoned = _REASONED_CATCH.search(lines[node.lineno - 1])
         if everything and not reasoned and not (isinstance(last, ast.Raise) and last.exc is None):
             yield Finding(node.lineno, function, "catches everything")
 
