@@ -27,11 +27,9 @@ def set_aside(
         live: Ids of the jobs that are not final.
 
     Returns:
-        The rows to serve, and one finding for each job that is set aside although its own row is good.
+        The rows to serve, and one finding for each job that is set aside and has none yet.
     """
     kept = list(rows)
-    if not bad:
-        return kept, []
     jobs = {row.id: row for row in kept if isinstance(row, Job)}
     held = {row.id for row in kept if isinstance(row, Task) and row.status in TASK_HELD}
     why: dict[str, str] = {}
@@ -44,17 +42,20 @@ def set_aside(
             )
     _count_stages(kept, jobs, why)
     aside = (set(live) - jobs.keys()) | why.keys()
+    if not aside:
+        return kept, []
     served = [row for row in kept if not _is_of(row, aside)]
+    told = {finding.id for finding in bad if finding.kind == "job"}
     named = [
-        Quarantined("job", job_id, f"set aside whole: {problem}")
-        for job_id, problem in why.items()
-        if job_id in jobs
+        Quarantined("job", job_id, f"set aside whole: {why.get(job_id, 'its own row is gone')}")
+        for job_id in sorted(aside - told)
+        if job_id in jobs or job_id in live
     ]
     return served, named
 
 
 def _count_stages(kept: list[Record], jobs: Mapping[str, Job], why: dict[str, str]) -> None:
-    """A stage whose stored id is damaged names another job, so the job's own count is what tells."""
+    """A stage whose stored id is damaged looks like another job's or nobody's; only the job's own count tells that it is gone."""
     stages: dict[str, int] = {}
     for row in kept:
         if isinstance(row, Stage):

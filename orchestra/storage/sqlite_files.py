@@ -12,6 +12,8 @@ from pathlib import Path
 import apsw
 
 from orchestra.errors import Conflict, Malformed, NotFound, StoreFailed, StoreTaken
+from orchestra.statemachine.lifecycles import JOB_FINAL
+from orchestra.statemachine.records import Job
 from orchestra.storage.codec import KIND_NAMES, RowCodec, Unreadable, decode_story
 from orchestra.storage.migrations import APPLICATION_ID, LATEST, migrate, version_of
 from orchestra.storage.sql import Connection, connect, first
@@ -304,6 +306,14 @@ def _problems(connection: Connection, codec: RowCodec) -> Iterator[str]:
     for (finding,) in connection.execute("PRAGMA integrity_check"):
         if finding != "ok":
             yield f"page check: {finding}"
+    yield from _row_problems(connection, codec)
+    for kind, id, problem in connection.execute("SELECT kind, id, problem FROM quarantine"):
+        yield f"set aside: {KIND_NAMES.get(kind, kind)} {id}: {problem}"
+    yield from _story_problems(connection)
+
+
+def _row_problems(connection: Connection, codec: RowCodec) -> Iterator[str]:
+    live: set[str] = set()
     for kind, key, body in connection.execute("SELECT kind, CAST(id AS BLOB), body FROM rows"):
         id = key.decode(errors="backslashreplace")
         name = KIND_NAMES.get(kind)
@@ -311,12 +321,17 @@ def _problems(connection: Connection, codec: RowCodec) -> Iterator[str]:
             yield f"row {id}: kind {kind} is not known here"
             continue
         try:
-            codec.decode(name, id, body)
+            record = codec.decode(name, id, body)
         except Unreadable as error:
             yield f"row {error}"
-    for kind, id, problem in connection.execute("SELECT kind, id, problem FROM quarantine"):
-        yield f"set aside: {KIND_NAMES.get(kind, kind)} {id}: {problem}"
-    yield from _story_problems(connection)
+            continue
+        if isinstance(record, Job) and record.status not in JOB_FINAL:
+            live.add(id)
+    listed = {id for (id,) in connection.execute("SELECT id FROM live_jobs")}
+    for id in sorted(live - listed):
+        yield f"job {id} is not final and is not listed as live"
+    for id in sorted(listed - live):
+        yield f"job {id} is listed as live and is not there, or final"
 
 
 def _story_problems(connection: Connection) -> Iterator[str]:

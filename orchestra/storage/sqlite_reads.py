@@ -69,12 +69,11 @@ def load(connection: Connection, codec: RowCodec) -> Loaded:
     for finding in _quarantined(connection):
         known.setdefault((finding.kind, finding.id), finding)
     findings = list(known.values())
-    if findings:
-        live = {id for (id,) in connection.execute("SELECT id FROM live_jobs")}
-        rows, named = set_aside(rows, findings, live)
-        findings += named
-        if ("counters", "counters") in known and not any(isinstance(r, Counters) for r in rows):
-            rows.append(counters_from(_highest(connection)))
+    live = {id for (id,) in connection.execute("SELECT id FROM live_jobs")}
+    rows, named = set_aside(rows, findings, live)
+    findings += named
+    if ("counters", "counters") in known and not any(isinstance(row, Counters) for row in rows):
+        rows.append(counters_from(_highest(connection)))
     return Loaded(number, story_number, at_ms, tuple(rows), tuple(findings[:QUARANTINED_MAX]))
 
 

@@ -72,7 +72,6 @@ async def _whole(store: Store) -> tuple[object, ...]:
 
 
 _ATTEMPT = ids.attempt_id(ids.task_id(samples.root_id(7), 1), 1)
-_LOG = Log(_ATTEMPT, "stdout")
 
 
 async def check_new_is_empty(bench: Bench) -> None:

@@ -46,7 +46,7 @@ ATTEMPT = ids.attempt_id(ids.task_id(root_id(7), 1), 1)
 
 
 def job(
-    number: int, status: JobStatus = JobStatus.RUNNING, *, stages: int = 2, tasks: int = 2
+    number: int, status: JobStatus = JobStatus.RUNNING, *, stages: int = 0, tasks: int = 0
 ) -> Job:
     """A job by its number; the same number gives the same id."""
     return Job(
@@ -139,7 +139,7 @@ def loose() -> tuple[Record, ...]:
 
 def world() -> tuple[Record, ...]:
     """Every kind of record, and one live job with all its parts."""
-    return (*loose(), job(7), *parts(root_id(7)))
+    return (*loose(), job(7, stages=2, tasks=2), *parts(root_id(7)))
 
 
 def moved(number: int, record: Record, at_ms: int = AT_MS) -> Moved:
