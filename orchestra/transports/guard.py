@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import ssl
 from http import HTTPStatus
+from typing import cast
 
 import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from orchestra.transports.admission import CLOSE_S, LOG, Guard, Outflow
 from orchestra.transports.door import problem
@@ -47,9 +48,9 @@ class GuardedHttp(H11Protocol):
         self._refused_at: float | None = None
         self._outflow = Outflow(guard.limits.body_bytes_per_s, guard.limits.body_window_ms / 1_000)
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A peer connected (with TLS: and shook hands)."""
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", transport))
         self._connected = True
         self._since = self.loop.time()
         if not self._admitted:
@@ -124,6 +125,10 @@ class GuardedHttp(H11Protocol):
         if self._framing.phase is Phase.REST:
             self._advance()
 
+    def _last_cycle(self) -> RequestResponseCycle | None:
+        """None before the first request, whatever the server's annotation says."""
+        return self.cycle
+
     def _upgrading(self) -> bool:
         return self._framing.head is not None and self._framing.head.upgrade
 
@@ -144,10 +149,11 @@ class GuardedHttp(H11Protocol):
         self._refused_at = self.loop.time()
         self._held = b""
         begun = False
-        if self.cycle and not self.cycle.response_complete:
-            begun = self.cycle.response_started
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
+        cycle = self._last_cycle()
+        if cycle is not None and not cycle.response_complete:
+            begun = cycle.response_started
+            cycle.disconnected = True
+            cycle.message_event.set()
         if not begun:
             body = problem(status, detail)
             self.transport.write(
@@ -202,7 +208,8 @@ class GuardedHttp(H11Protocol):
         if waited_ms <= limits.body_window_ms:
             return
         least = limits.body_bytes_per_s * limits.body_window_ms / 1_000
-        if self.cycle and self.cycle.response_complete:
+        cycle = self._last_cycle()
+        if cycle is not None and cycle.response_complete:
             # The answer is out; whoever goes on sending had a window's time to read it.
             self.transport.close()
         elif self._window_bytes < least and not self._window_paused:

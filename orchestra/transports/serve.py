@@ -159,8 +159,14 @@ def _stopping_by_signals(stop: anyio.Event, hurry: anyio.Event) -> Generator[Non
 class _Listener:
     """One guarded app on its sockets."""
 
-    def __init__(self, guard: Guard, context: ssl.SSLContext | None) -> None:
+    def __init__(
+        self,
+        guard: Guard,
+        context: ssl.SSLContext | None,
+        stopping: Callable[[], None] | None,
+    ) -> None:
         self.guard = guard
+        self._stopping = stopping
         self._context = context
         self._servers: list[asyncio.Server] = []
         self._lifespan = guard.config.lifespan_class(guard.config)
@@ -208,6 +214,8 @@ class _Listener:
         state = self.guard.state
         for server in self._servers:
             server.close()
+        if self._stopping is not None:
+            self._stopping()
         for task in list(self.guard.handshakes.values()):
             task.cancel()
         for connection in list(state.connections):
@@ -235,6 +243,7 @@ async def serve(
     *,
     listen: Address | None = None,
     ready: Callable[[Address], None] | None = None,
+    stopping: Callable[[], None] | None = None,
     stop: anyio.Event | None = None,
     signals: bool = False,
 ) -> None:
@@ -249,6 +258,7 @@ async def serve(
         config: Limits, TLS, and where to listen.
         listen: Listen here and not on ``config.listen``: for dialects with a port of their own.
         ready: Called with the real address once connections are accepted.
+        stopping: Called once when a stop begins: end what would never end by itself, such as streams of events.
         stop: Set it to stop.
         signals: Take SIGTERM and SIGINT (main thread only). When embedded they stay the host's.
 
@@ -266,7 +276,7 @@ async def serve(
     except RuntimeError:
         raise Defect("the server runs on asyncio only") from None
     context = tls_context(config.tls_cert, config.tls_key) if config.tls else None
-    listener = _Listener(_guard(app, config), context)
+    listener = _Listener(_guard(app, config), context, stopping)
     sockets = _bind(address)
     stop, hurry = stop or anyio.Event(), anyio.Event()
     tick_s, stop_s = _tick_s(config.limits), config.limits.stop_ms / 1_000

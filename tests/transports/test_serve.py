@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.abc
 import attrs
 import httpx
 import pytest
@@ -107,6 +108,39 @@ async def test_a_stop_cuts_what_does_not_finish_in_time() -> None:
             await busy.send(WAIT)
             await app.entered.wait()
         assert await ended(busy, 1)
+
+
+async def test_a_stop_tells_the_app_to_end_its_streams() -> None:
+    app = Echo()
+    door = Door(app, open_gate(Config(), POLICY))
+    stop, up = anyio.Event(), anyio.Event()
+    busy: list[anyio.abc.SocketStream] = []
+    found: list[Address] = []
+
+    def ready(address: Address) -> None:
+        found.append(address)
+        up.set()
+
+    async with anyio.create_task_group() as tasks:
+
+        async def ask() -> None:
+            await up.wait()
+            busy.append(await anyio.connect_tcp(found[0].host, found[0].port))
+            await busy[0].send(WAIT)
+            await app.entered.wait()
+            stop.set()
+
+        tasks.start_soon(ask)
+        with anyio.fail_after(3):
+            await serve(
+                door,
+                Config(listen=FREE, limits=Limits(stop_ms=60_000)),
+                ready=ready,
+                stopping=app.release.set,
+                stop=stop,
+            )
+    assert status_of(await read_answer(busy[0])) == 200
+    await busy[0].aclose()
 
 
 async def test_when_cancelled_nothing_of_the_server_is_left() -> None:
