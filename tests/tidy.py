@@ -12,6 +12,7 @@ import io
 import re
 import tokenize
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,14 +69,19 @@ def parse(path: str, text: str) -> Source:
     return Source(path, text, ast.parse(text, filename=path))
 
 
-def walk(tree: ast.AST, function: str = "") -> Iterator[tuple[ast.AST, str]]:
+@cache
+def walk(tree: ast.AST) -> tuple[tuple[ast.AST, str], ...]:
     """Every node below ``tree`` with the dotted name of the function or class that it stands in."""
+    return tuple(_walk(tree, ""))
+
+
+def _walk(tree: ast.AST, function: str) -> Iterator[tuple[ast.AST, str]]:
     for child in ast.iter_child_nodes(tree):
         yield child, function
         inside = function
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             inside = f"{function}.{child.name}" if function else child.name
-        yield from walk(child, inside)
+        yield from _walk(child, inside)
 
 
 def dotted(node: ast.AST) -> str:
