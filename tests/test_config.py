@@ -204,7 +204,7 @@ def test_variables_of_clients_and_attempts_are_passed_over() -> None:
     assert parse_environment({f"ORCHESTRA_{name}": "x" for name in names}) == {}
 
 
-def test_the_token_file_stands_beside_the_data_unless_named() -> None:
+def test_the_token_file_stands_beside_the_database_unless_named() -> None:
     assert Config(data="/srv/farm.db").token_path == "/srv/farm.db.token"
     assert Config(data="/srv/farm.db", token_file="/etc/t").token_path == "/etc/t"
     assert Config().token_path == ""

@@ -1,0 +1,93 @@
+"""The file that keeps tokens: private, whole, and never the same twice."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from orchestra.dialects.wire import Role
+from orchestra.errors import Malformed
+from orchestra.transports.tokens import Secret, open_tokens, read_plain_tokens
+
+
+def test_the_token_file_is_private_and_kept_tokens_are_digests(tmp_path: Path) -> None:
+    path = tmp_path / "farm.db.token"
+    book = open_tokens(str(path))
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [(t.name, t.role) for t in book.tokens] == [
+        ("operator", Role.OPERATOR),
+        ("worker", Role.WORKER),
+    ]
+    plain = read_plain_tokens(str(path))
+    for token in plain.values():
+        assert token.reveal().startswith("otk_")
+        assert len(token.reveal()) == 4 + 43
+        assert token.reveal() not in repr(book)
+    document = json.loads(path.read_text())
+    del document["plain"]
+    path.write_text(json.dumps(document))
+    assert open_tokens(str(path)) == book
+    assert [kept.name for kept in tmp_path.iterdir()] == ["farm.db.token"]
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o644, 0o666, 0o660])
+def test_a_token_file_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "t"
+    open_tokens(str(path))
+    path.chmod(mode)
+    with pytest.raises(Malformed, match="others can read"):
+        open_tokens(str(path))
+    path.chmod(0o600)
+    open_tokens(str(path))
+
+
+def test_a_damaged_token_file_is_refused_and_never_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    for text in (
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"tokens": 3}',
+        '{"tokens": [{"name": "x"}]}',
+        '{"tokens": [{"name": "x", "role": "king", "sha256": "00"}]}',
+        '{"tokens": [{"name": "x", "role": "worker", "sha256": "00"}]}',
+    ):
+        path.write_text(text)
+        path.chmod(0o600)
+        with pytest.raises(Malformed, match="token_file"):
+            open_tokens(str(path))
+        assert path.read_text() == text
+
+
+def test_a_link_or_folder_in_place_of_the_token_file_is_refused(tmp_path: Path) -> None:
+    real, link = tmp_path / "real", tmp_path / "link"
+    open_tokens(str(real))
+    link.symlink_to(real)
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    for path in (link, tmp_path, tmp_path / "pipe", tmp_path / "missing" / "t"):
+        with pytest.raises(Malformed, match="token_file"):
+            open_tokens(str(path))
+
+
+def test_two_installations_never_share_a_token(tmp_path: Path) -> None:
+    seen: set[str] = set()
+    for number in range(20):
+        path = str(tmp_path / str(number))
+        open_tokens(path)
+        seen |= {token.reveal() for token in read_plain_tokens(path).values()}
+    assert len(seen) == 40
+
+
+def test_a_secret_does_not_show_itself() -> None:
+    secret = Secret("canary")
+    shown = [repr(secret), str(secret), f"{secret}", f"{[secret]}", "%s" % secret]  # noqa: UP031 - each way of printing
+    assert "canary" not in "".join(shown)
+    assert secret == Secret("canary")
+    assert secret != Secret("other")
+    with pytest.raises(TypeError):
+        copy.copy(secret)
