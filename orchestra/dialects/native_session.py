@@ -157,7 +157,8 @@ class NativeSession:
 
     def answered(self, tag: int, answer: object) -> Sequence[Action]:
         """As `session.Session.answered`."""
-        reply = self._asked.pop(tag)(answer)
+        reply = self._asked[tag](answer)
+        del self._asked[tag]
         if len(reply) > REPLY_BYTES_MAX:
             error = BodyTooLong(
                 f"the answer has {len(reply)} bytes", where="limit", remedy="ask for a shorter page"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, get_args
+from urllib.parse import quote
 
 import attrs
 import msgspec
@@ -40,7 +41,7 @@ WORKER, VIEWER, OPERATOR = Role.WORKER, Role.VIEWER, Role.OPERATOR
 
 
 def _accepted(reply: JobAccepted) -> tuple[int, str]:
-    return (200 if reply.repeated else 201), f"{PREFIX}/jobs/{reply.job_id}"
+    return (200 if reply.repeated else 201), f"{PREFIX}/jobs/{quote(reply.job_id, safe='')}"
 
 
 def _reply_type(cls: type[Any]) -> type[Any]:
@@ -95,9 +96,7 @@ OPERATIONS: tuple[Operation, ...] = (
     _query("/overview", queries.GetOverview, "Everything in numbers"),
     _query("/projects", queries.ListProjects, "Projects"),
     _command("POST", "/projects", OPERATOR, commands.OpenProject, "Open a project"),
-    _command(
-        "POST", "/projects/{name}/archive", OPERATOR, commands.ArchiveProject, "Close a project"
-    ),
+    _command("POST", "/projects/archive", OPERATOR, commands.ArchiveProject, "Close a project"),
     _query("/workers", queries.ListWorkers, "Workers"),
     _command("POST", "/workers", WORKER, commands.JoinWorker, "Join as a worker"),
     _command(
@@ -120,7 +119,9 @@ OPERATIONS: tuple[Operation, ...] = (
     _command(
         "POST", "/workers/{worker_id}/resume", OPERATOR, commands.ResumeWorker, "Resume a worker"
     ),
-    _other("GET", "/attempts/{attempt_id}/logs/{stream}", VIEWER, Log, LogOutput(), "Read output"),
+    _other(
+        ("GET", "/attempts/{attempt_id}/logs/{stream}"), VIEWER, Log, LogOutput(), "Read output"
+    ),
     _other(("GET", "/events"), VIEWER, Story, StoryOutput(), "A page of the story"),
     _command("PATCH", "/settings", OPERATOR, commands.Reconfigure, "Change settings"),
     _other(("POST", "/backup"), OPERATOR, Backup, NoOutput(), "Copy the store while it serves"),

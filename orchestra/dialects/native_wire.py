@@ -205,7 +205,7 @@ def _member(cls: type, field: attrs.Attribute[Any], shape: Shape) -> tuple[Any, 
         return (field.name, wire, msgspec.field(default_factory=default.factory))
     if default == () and shape.to_wire is not None:
         # What is a tuple in the core may be an object or an array here; empty either way.
-        empty: type[Any] = type(shape.to_wire(()))
+        empty = cast("type[Any]", type(shape.to_wire(())))
         return (field.name, wire, msgspec.field(default_factory=empty))
     return (field.name, wire, default)
 

@@ -48,7 +48,8 @@ def connect(
 
         return open_http(plain, token=token, context=context)
     from orchestra.transports.remote import RemoteAsker
-    from orchestra.transports.websocket_client import Place, open_websocket
+    from orchestra.transports.websocket_client import open_websocket
+    from orchestra.transports.websocket_dial import Place
 
     place = Place(plain, host, port or (443 if secure else 80), parts.path.rstrip("/"), secure)
 

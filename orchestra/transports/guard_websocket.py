@@ -103,6 +103,13 @@ class GuardedWebsocket(WSProtocol):
         else:
             super().handle_close(event)
 
+    def shutdown(self) -> None:
+        """The server stops: say so, unless the peer has said goodbye already."""
+        if self.conn.state is ConnectionState.CLOSED:
+            self.transport.close()
+        else:
+            super().shutdown()
+
     def _violate(self, reason: str, code: int = 1008) -> None:
         """Close with a code; 1008 is a reason of policy."""
         if self.close_sent or self.transport.is_closing():

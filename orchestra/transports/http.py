@@ -314,8 +314,8 @@ async def _deny(scope: Scope, send: Send, response: WireResponse) -> None:
 def http_app(
     source: AskerSource,
     dialects: Iterable[Dialect],
-    *,
     authoriser: Authoriser | None = None,
+    *,
     policy: Policy | None = None,
 ) -> HttpApp:
     """

@@ -190,12 +190,16 @@ class ChannelServer:
     async def _put(self, action: Put) -> None:
         try:
             answer = await put(self._asker, action.ask)
+            actions = self._session.answered(action.tag, answer)
         except OrchestraError as error:
             if isinstance(error, Defect):
                 LOG.exception("%s failed", action.route)
-            self._carry_out(self._session.refused(action.tag, error))
-        else:
-            self._carry_out(self._session.answered(action.tag, answer))
+            actions = self._session.refused(action.tag, error)
+        except Exception:
+            # Others are answered over the same connection: one question's bug does not end theirs.
+            LOG.exception("%s failed", action.route)
+            actions = self._session.refused(action.tag, Defect("a bug"))
+        self._carry_out(actions)
 
     async def _watch(self, action: Subscribe, scope: anyio.CancelScope) -> None:
         tag, session = action.tag, self._session

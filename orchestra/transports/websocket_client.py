@@ -16,23 +16,16 @@ from typing import Any, cast
 
 import anyio
 import anyio.abc
-import attrs
-from anyio.streams.tls import TLSStream
-from wsproto import ConnectionType, WSConnection
+from wsproto import WSConnection
 from wsproto.events import (
-    AcceptConnection,
     BytesMessage,
     CloseConnection,
     Event,
     Ping,
-    RejectConnection,
-    RejectData,
-    Request,
     TextMessage,
 )
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-from orchestra.dialects.native import CHANNEL_PATH
 from orchestra.dialects.native_frames import (
     Ended,
     Heard,
@@ -46,7 +39,6 @@ from orchestra.dialects.native_frames import (
     unwatch_frame,
     watch_frame,
 )
-from orchestra.dialects.native_problems import read_problem
 from orchestra.dialects.native_session import IN_FLIGHT_MAX, MESSAGE_BYTES_MAX, REPLY_BYTES_MAX
 from orchestra.dialects.native_table import BY_CLASS
 from orchestra.dialects.session import MESSAGE_TOO_BIG, NORMAL_CLOSURE, UNACCEPTABLE_DATA
@@ -54,7 +46,15 @@ from orchestra.dialects.wire import PING_S
 from orchestra.errors import Malformed, OrchestraError, PeerClosed, Unavailable
 from orchestra.ports import Lagged, Moved, Push, Watch, WatchStory
 from orchestra.statemachine.limits import FEED_BUFFER
-from orchestra.transports.remote import ANSWER_S, CONNECT_S, RemoteAsker, unreachable
+from orchestra.transports.remote import ANSWER_S, RemoteAsker
+from orchestra.transports.websocket_dial import (
+    BROKEN,
+    RECEIVE_BYTES,
+    Place,
+    dial,
+    shake_hands,
+    told,
+)
 
 SILENCE_S = 3 * PING_S
 """A connection that says nothing for so long, pongs included, is dead."""
@@ -65,25 +65,11 @@ QUESTIONS_MAX = IN_FLIGHT_MAX // 2
 UNSENT_BYTES_MAX = 2 * MESSAGE_BYTES_MAX
 """Bytes that wait for the network; beyond them callers wait."""
 
-RECEIVE_BYTES = 65_536
 CLOSE_S = 1.0
 """At the end the server gets this long to take what was still to be sent."""
 
 
-@attrs.frozen(slots=True)
-class Place:
-    """Where an orchestrator is. ``url`` is for messages, ``path`` where it is mounted."""
-
-    url: str
-    host: str
-    port: int
-    path: str
-    secure: bool
-
-
 Bulk = Callable[[], AbstractAsyncContextManager[RemoteAsker]]
-_BROKEN = (anyio.BrokenResourceError, anyio.ClosedResourceError, ssl.SSLError)
-"""How a stream says that the other end is gone."""
 
 
 class _Question:
@@ -265,8 +251,8 @@ class WebsocketAsker(RemoteAsker):
             try:
                 await self._stream.send(data)
                 self._midway = False
-            except _BROKEN as error:
-                self._lose(PeerClosed(f"the connection to {self._url} was lost: {_told(error)}"))
+            except BROKEN as error:
+                self._lose(PeerClosed(f"the connection to {self._url} was lost: {told(error)}"))
                 return
 
     async def read(self) -> None:
@@ -279,8 +265,8 @@ class WebsocketAsker(RemoteAsker):
                 self._lose(PeerClosed(f"{self._url} has been silent for {SILENCE_S:.0f} s"))
             except anyio.EndOfStream:
                 self._lose(PeerClosed(f"{self._url} closed the connection"))
-            except _BROKEN as error:
-                self._lose(PeerClosed(f"the connection to {self._url} was lost: {_told(error)}"))
+            except BROKEN as error:
+                self._lose(PeerClosed(f"the connection to {self._url} was lost: {told(error)}"))
             else:
                 self.take(data)
 
@@ -377,74 +363,8 @@ class WebsocketAsker(RemoteAsker):
                 self._lose(PeerClosed("the connection is closed"))
             # After half a frame nothing that is sent makes sense.
             if self._unsent and not self._midway:
-                with contextlib.suppress(*_BROKEN):
+                with contextlib.suppress(*BROKEN):
                     await self._stream.send(bytes(self._unsent))
-
-
-def _told(error: BaseException) -> str:
-    return str(error.__cause__ or error) or type(error).__name__
-
-
-async def _dial(place: Place, context: ssl.SSLContext) -> anyio.abc.ByteStream:
-    try:
-        with anyio.fail_after(CONNECT_S):
-            stream = await anyio.connect_tcp(place.host, place.port)
-            if not place.secure:
-                return stream
-            return await TLSStream.wrap(
-                stream, hostname=place.host, ssl_context=context, standard_compatible=False
-            )
-    except TimeoutError:
-        raise unreachable(place.url, f"no answer within {CONNECT_S:.0f} s") from None
-    except (OSError, anyio.BrokenResourceError, anyio.EndOfStream) as error:
-        raise unreachable(place.url, _told(error)) from None
-
-
-async def _shake_hands(
-    stream: anyio.abc.ByteStream, place: Place, token: str
-) -> tuple[WSConnection, list[Event]]:
-    """Upgrade the connection; what came after the server's answer is returned with it."""
-    protocol = WSConnection(ConnectionType.CLIENT)
-    headers = [(b"user-agent", b"orchestra")]
-    if token:
-        headers.append((b"authorization", b"Bearer " + token.encode()))
-    host = f"[{place.host}]" if ":" in place.host else place.host
-    request = Request(
-        host=f"{host}:{place.port}", target=place.path + CHANNEL_PATH, extra_headers=headers
-    )
-    try:
-        with anyio.fail_after(CONNECT_S):
-            await stream.send(protocol.send(request))
-            return protocol, await _accepted(stream, protocol, place)
-    except TimeoutError:
-        raise unreachable(place.url, f"no answer within {CONNECT_S:.0f} s") from None
-    except (anyio.BrokenResourceError, anyio.EndOfStream, ssl.SSLError) as error:
-        raise PeerClosed(f"{place.url} closed the connection: {_told(error)}") from None
-    except RemoteProtocolError as error:
-        raise Unavailable(f"{place.url} is no websocket of orchestra: {error}") from None
-
-
-async def _accepted(
-    stream: anyio.abc.ByteStream, protocol: WSConnection, place: Place
-) -> list[Event]:
-    status, body = 0, bytearray()
-    while True:
-        protocol.receive_data(await stream.receive(RECEIVE_BYTES))
-        events = iter(list(protocol.events()))
-        for event in events:
-            match event:
-                case AcceptConnection():
-                    return list(events)
-                case RejectConnection(status_code=code, has_body=has_body):
-                    status = code
-                    if not has_body:
-                        raise read_problem(status, b"")
-                case RejectData(data=data, body_finished=finished):
-                    body += data[: MESSAGE_BYTES_MAX - len(body)]
-                    if finished:
-                        raise read_problem(status, bytes(body))
-                case _:
-                    raise Unavailable(f"{place.url} is no websocket of orchestra")
 
 
 def open_websocket(
@@ -470,11 +390,11 @@ def open_websocket(
 async def _open(
     place: Place, token: str, context: ssl.SSLContext, bulk: Bulk
 ) -> AsyncGenerator[WebsocketAsker]:
-    stream = await _dial(place, context)
+    stream = await dial(place, context)
     # The caller's own error leaves as it is, not inside the group of the tasks here.
     raised: Exception | None = None
     try:
-        protocol, early = await _shake_hands(stream, place, token)
+        protocol, early = await shake_hands(stream, place, token)
         asker = WebsocketAsker(stream, protocol, place.url, bulk)
         asker.begin(early)
         async with anyio.create_task_group() as group:
