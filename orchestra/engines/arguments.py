@@ -157,7 +157,9 @@ def _decoded(wanted: type, value: Any) -> Any:
         return wanted(value)
     if isinstance(value, wanted):
         return value
-    raise ValueError(f"{wanted.__name__} can not be made from JSON; take a plain type, or no annotation")
+    raise ValueError(
+        f"{wanted.__name__} can not be made from JSON; take a plain type, or no annotation"
+    )
 
 
 def encoded(value: Any) -> bytes:
@@ -180,7 +182,9 @@ def encoded(value: Any) -> bytes:
 def _plain(value: Any) -> Any:
     if isinstance(value, PurePath):
         return str(value)
-    as_list: Any = getattr(value, "tolist", None)  # arrays and their scalars, without importing their library
+    as_list: Any = getattr(
+        value, "tolist", None
+    )  # arrays and their scalars, without importing their library
     if callable(as_list):
         return cast("Callable[[], Any]", as_list)()
     raise TypeError(f"{type(value).__module__}.{type(value).__qualname__} is not known")

@@ -103,9 +103,7 @@ class Blanks:
         if head != "item":
             choices = ", ".join(["item", *self._known])
             remedy = f"choose among {choices}; write {{{{ and }}}} for plain braces"
-            raise Malformed(
-                f"there is no placeholder {{{name[:80]}}}", where=where, remedy=remedy
-            )
+            raise Malformed(f"there is no placeholder {{{name[:80]}}}", where=where, remedy=remedy)
         return self._item(keys, where)
 
     def _item(self, keys: list[str], where: str) -> str:

@@ -303,4 +303,6 @@ def _not_completed(
         return Ended("stopped", cause=Cause.CANCELLED, message=failure(problem) if problem else "")
     if problem is not None:
         return Ended("failed", cause=Cause.ERROR, message=failure(problem))
-    return Ended("failed", cause=Cause.ERROR, message="it raised Stopped, and nobody had asked for it")
+    return Ended(
+        "failed", cause=Cause.ERROR, message="it raised Stopped, and nobody had asked for it"
+    )

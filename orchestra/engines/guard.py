@@ -33,7 +33,18 @@ _TAG_BITS = 40
 class Ward:
     """One program and its descendants, as the engine sees it. The events tell of its life in this order."""
 
-    __slots__ = ("cookie", "gone", "id", "left", "peak_bytes", "pid", "refused", "status", "told", "why")
+    __slots__ = (
+        "cookie",
+        "gone",
+        "id",
+        "left",
+        "peak_bytes",
+        "pid",
+        "refused",
+        "status",
+        "told",
+        "why",
+    )
 
     def __init__(self, id: int, cookie: str) -> None:
         self.id = id

@@ -33,9 +33,9 @@ import time
 from typing import Any
 
 from orchestra.engines.frames import Unpacker, packed
-from orchestra.engines.kin import COOKIE, RLIMIT_LOCKS, Seen, Table, send, table
+from orchestra.engines.kin import COOKIE, PsTable, Seen, Table, send, table
+from orchestra.engines.spawning import Ward, adopts_orphans, bound, spawn, told
 
-PR_SET_CHILD_SUBREAPER = 36
 LEFTOVER_GRACE_S = 1.0
 """What outlives its program, or its engine, gets this long between TERM and KILL."""
 
@@ -53,41 +53,6 @@ GIVE_UP_S = 60.0
 
 FDS_MAX = 253
 """Files in one message: the kernel's SCM_MAX_FD."""
-
-_DEFAULTED = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ)
-
-
-class Ward:
-    """One program and its descendants."""
-
-    __slots__ = (
-        "cookie",
-        "id",
-        "kill_at",
-        "killed",
-        "left",
-        "memory_bytes",
-        "peak",
-        "pid",
-        "status",
-        "tag",
-        "termed",
-        "why",
-    )
-
-    def __init__(self, id: int, pid: int, tag: int, cookie: str, memory_bytes: int) -> None:
-        self.id = id
-        self.pid = pid
-        self.tag = tag
-        self.cookie = cookie
-        self.memory_bytes = memory_bytes
-        self.status: int | None = None
-        self.kill_at: float | None = None
-        self.termed: set[tuple[int, int]] | None = None
-        self.killed: set[tuple[int, int]] = set()
-        self.why = ""
-        self.peak = 0
-        self.left = 0
 
 
 class Guardian:
@@ -243,43 +208,15 @@ class Guardian:
             self._say(say="refused", ward=id, error="the lease has passed")
             return
         try:
-            pid = self._spawn(words, fds)
+            pid = spawn(words, fds, tag=self.processes.tags)
         except (OSError, ValueError) as problem:
-            self._say(say="refused", ward=id, error=_told(problem, words))
+            self._say(say="refused", ward=id, error=told(problem, words))
             return
         ward = Ward(id, pid, words["tag"], words["env"][COOKIE], words["memory_bytes"])
         if ward.memory_bytes:
-            _bound(pid, ward.memory_bytes)
+            bound(pid, ward.memory_bytes)
         self.wards[id] = self.mains[pid] = ward
         self._say(say="started", ward=id, pid=pid)
-
-    def _spawn(self, words: dict[str, Any], fds: list[int]) -> int:
-        env: dict[str, str] = words["env"]
-        actions: list[Any] = [
-            (os.POSIX_SPAWN_OPEN, target, "/dev/null", os.O_RDWR, 0)
-            for target in range(3)
-            if target not in words["fds"]
-        ]
-        actions += [
-            (os.POSIX_SPAWN_DUP2, fd, target)
-            for fd, target in zip(fds, words["fds"], strict=True)
-        ]
-        os.chdir(words["folder"])
-        try:
-            program = _found(words["argv"][0], env.get("PATH", ""))
-            if self.processes.tags:
-                _tag_self(words["tag"])
-            return os.posix_spawn(
-                program,
-                words["argv"],
-                env,
-                file_actions=actions,
-                setsid=True,
-                setsigmask=(),
-                setsigdef=_DEFAULTED,
-            )
-        finally:
-            os.chdir("/")  # a working directory that is held can not be unmounted
 
     # --------------------------------------------------------------------------------------------------------- ending
 
@@ -438,62 +375,6 @@ def _private(fd: int) -> int:
     return fd
 
 
-def _found(program: str, path: str) -> str:
-    """Where a program is, by the PATH that it will have itself."""
-    if "/" in program:
-        return program
-    for folder in path.split(":"):
-        candidate = os.path.join(folder, program)
-        if folder and os.path.isfile(candidate) and os.access(candidate, os.X_OK):
-            return candidate
-    raise FileNotFoundError(2, f"no program {program!r} in PATH={path}")
-
-
-def _told(problem: OSError | ValueError, words: dict[str, Any]) -> str:
-    if isinstance(problem, FileNotFoundError) and "PATH=" in str(problem.strerror):
-        return str(problem.strerror)
-    if isinstance(problem, OSError):
-        return f"{words['argv'][0]!r}: {problem.strerror}"
-    return f"{words['argv'][0]!r}: {problem}"
-
-
-def _tag_self(tag: int) -> None:
-    """Wear the tag while starting a program, which inherits it. Only the soft limit: it can be set again."""
-    import resource
-
-    _, hard = resource.getrlimit(RLIMIT_LOCKS)
-    try:
-        resource.setrlimit(RLIMIT_LOCKS, (tag, hard))
-    except (ValueError, OSError):
-        return  # the machine's owner set a lower bound; session and cookie still tell
-
-
-def _bound(pid: int, memory_bytes: int) -> None:
-    """
-    Keep one process from taking far more than its limit between two samples.
-
-    The sampling names the limit in its message, so it shall come first: the bound lies well above.
-    """
-    import resource
-
-    if hasattr(resource, "prlimit"):
-        most = 2 * memory_bytes + 256 * 1024 * 1024
-        try:
-            resource.prlimit(pid, resource.RLIMIT_DATA, (most, most))
-        except (OSError, ValueError):
-            return  # it has ended, or a lower bound is in force already
-
-
-def _adopts_orphans() -> bool:
-    import ctypes
-
-    try:
-        call = ctypes.CDLL(None, use_errno=True).prctl
-    except (AttributeError, OSError):
-        return False
-    return bool(call(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
-
-
 def main(fd: int, mode: str = "") -> None:
     """Serve on the socket ``fd``. ``mode`` ``plain`` does without adoption and /proc, as on systems that have neither."""
     line = socket.socket(fileno=fd)
@@ -503,11 +384,9 @@ def main(fd: int, mode: str = "") -> None:
     while not low or low[-1] < 9:
         low.append(os.dup(0))
     if mode == "plain":
-        from orchestra.engines.kin import PsTable
-
         Guardian(line, PsTable(), reaper=False).run()
     else:
-        Guardian(line, table(), reaper=_adopts_orphans()).run()
+        Guardian(line, table(), reaper=adopts_orphans()).run()
 
 
 def command(fd: int, mode: str = "") -> list[str]:

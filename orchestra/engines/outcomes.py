@@ -42,7 +42,9 @@ def signal_name(number: int) -> str:
 def refused(ward: Ward) -> Ended:
     """The end of an attempt whose program was never started."""
     if "lease" in ward.refused:
-        return Ended("failed", cause=Cause.LOST, message="the worker's lease passed before it began")
+        return Ended(
+            "failed", cause=Cause.LOST, message="the worker's lease passed before it began"
+        )
     return Ended("failed", cause=Cause.UNSTARTABLE, message=bounded(ward.refused))
 
 

@@ -248,5 +248,7 @@ def _told(call: Call, answer: list[Any] | None, ward: Ward) -> Ended:
         return outcomes.ended_by_guardian(ward, 0) or outcomes.died(ward.status)
     if answer[0] == "completed":
         return Ended("completed", result=answer[1])
-    message = answer[1] if answer[0] == "failed" else "it raised Stopped, and nobody had asked for it"
+    message = (
+        answer[1] if answer[0] == "failed" else "it raised Stopped, and nobody had asked for it"
+    )
     return Ended("failed", cause=Cause.ERROR, message=message)

@@ -41,6 +41,9 @@ from orchestra.statemachine.replies import Order
 KEPT_FOLDERS_MAX = 100
 """Working directories of failed attempts that are kept to look at; the oldest goes first."""
 
+PLACES_MAX = 1_000
+"""Engines on one folder: one for each local worker."""
+
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 _SAFE = re.compile(r"[a-z0-9][a-z0-9-]{0,99}")
@@ -71,11 +74,12 @@ class ProcessEngine:
     Runs programs.
 
     Args:
-        folder: Where attempts get their working directories; made if absent, and this engine's alone while it is entered.
+        folder: Where attempts get their working directories; made if absent. Several engines may have the same: each takes a
+            numbered place in it (``folder/1``), and ``folder/shared`` is for all.
         guardian_mode: ``plain`` does without orphan adoption and /proc, as on systems that have neither.
 
     Raises:
-        EngineFailed: On entering: another engine uses the folder, or it can not be written.
+        EngineFailed: On entering: the folder can not be written, or too many engines use it.
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, guardian_mode: str = "") -> None:
@@ -85,6 +89,7 @@ class ProcessEngine:
         self._roster: Roster[_Held] = Roster()
         self._tasks: TaskGroup | None = None
         self._guard: Guard | None = None
+        self._place = self._folder
         self._lock = -1
         self._failed: deque[Path] = deque()
         self._shared: set[str] = set()
@@ -96,7 +101,7 @@ class ProcessEngine:
 
     async def __aenter__(self) -> ProcessEngine:
         ensure(self._tasks is None, "an engine is entered once at a time")
-        await anyio.to_thread.run_sync(self._take_folder)
+        await anyio.to_thread.run_sync(self._take_place)
         self._tasks = await anyio.create_task_group().__aenter__()
         self._guard = Guard(self._tasks, self._mode)
         return self
@@ -212,15 +217,13 @@ class ProcessEngine:
     def _prepared(self, order: Order) -> _Launch:
         """Everything that a program is started with. Raises Malformed and OSError."""
         template = read_template(order.template)
-        folder = self._folder / "attempts" / _safe(order.attempt_id)
+        folder = self._place / _safe(order.attempt_id)
         shared = template.folder or str(self._folder / "shared" / _safe(order.job_id))
         blanks = Blanks(order, str(folder), shared)
         argv = tuple(
             blanks.filled(word, f"argv[{index}]") for index, word in enumerate(template.argv)
         )
-        added = {
-            name: blanks.filled(value, f"env.{name}") for name, value in template.env.items()
-        }
+        added = {name: blanks.filled(value, f"env.{name}") for name, value in template.env.items()}
         stdin = None if template.stdin is None else blanks.filled(template.stdin, "stdin")
         limits = [template.memory_bytes or 0, dict(order.needs).get("memory", 0) // 1000]
         folder.mkdir(mode=0o700)
@@ -232,21 +235,28 @@ class ProcessEngine:
         env = {**_clean(order, str(folder), shared), **taken, **added}
         return _Launch(argv, env, folder, stdin, min(filter(None, limits), default=0))
 
-    def _take_folder(self) -> None:
+    def _take_place(self) -> None:
+        """Take the first numbered place that no other engine has; the lock goes with the process, however it ends."""
         try:
-            (self._folder / "attempts").mkdir(parents=True, exist_ok=True)
-            (self._folder / "shared").mkdir(exist_ok=True)
-            self._lock = os.open(self._folder / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._lock)
-            raise EngineFailed(
-                f"{self._folder} is used by another engine; give each its own folder"
-            ) from None
+            (self._folder / "shared").mkdir(parents=True, exist_ok=True)
+            for number in range(1, PLACES_MAX + 1):
+                self._place = self._folder / str(number)
+                self._place.mkdir(mode=0o700, exist_ok=True)
+                self._lock = os.open(self._place, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    os.close(self._lock)
+                    continue
+                self._find_leftovers()
+                return
         except OSError as problem:
             raise EngineFailed(f"{self._folder} can not be used: {problem.strerror}") from problem
-        # What an earlier process left is treated as the failures that it did not get to tell.
-        left = sorted((self._folder / "attempts").iterdir(), key=lambda path: path.lstat().st_mtime)
+        raise EngineFailed(f"{PLACES_MAX} engines use {self._folder}; give this one another folder")
+
+    def _find_leftovers(self) -> None:
+        # What an earlier process left is kept as the failures are that it did not get to tell.
+        left = sorted(self._place.iterdir(), key=lambda path: path.lstat().st_mtime)
         self._failed = deque(left[-KEPT_FOLDERS_MAX:])
         for folder in left[:-KEPT_FOLDERS_MAX]:
             shutil.rmtree(folder, ignore_errors=True)

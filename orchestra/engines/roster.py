@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Generic, TypeVar
 
 REMEMBERED_MAX = 10_000
@@ -13,11 +14,12 @@ T = TypeVar("T")
 class Roster(Generic[T]):
     """Attempts by id, as long as they run; their ids a good while longer."""
 
-    __slots__ = ("_ended", "_live")
+    __slots__ = ("_ended", "_live", "_order")
 
     def __init__(self) -> None:
         self._live: dict[str, T] = {}
-        self._ended: dict[str, None] = {}
+        self._ended: set[str] = set()
+        self._order: deque[str] = deque()
 
     def __contains__(self, attempt_id: str) -> bool:
         return attempt_id in self._live or attempt_id in self._ended
@@ -33,9 +35,10 @@ class Roster(Generic[T]):
     def end(self, attempt_id: str) -> None:
         """It is over."""
         del self._live[attempt_id]
-        self._ended[attempt_id] = None
-        if len(self._ended) > REMEMBERED_MAX:
-            del self._ended[next(iter(self._ended))]
+        self._ended.add(attempt_id)
+        self._order.append(attempt_id)
+        if len(self._order) > REMEMBERED_MAX:
+            self._ended.discard(self._order.popleft())
 
     def ids(self) -> tuple[str, ...]:
         """Those that run."""
