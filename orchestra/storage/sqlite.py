@@ -90,7 +90,7 @@ class SqliteStore:
                 "is no database", where=self.path, remedy="name another file"
             ) from error
         except apsw.Error as error:
-            full = self._writer is not None and files.is_full(self._writer, error)
+            full = files.is_full(self._writer, error)
             self._release()
             raise StoreFailed(f"{self.path}: {error}", full=full) from error
         except BaseException:
@@ -120,7 +120,8 @@ class SqliteStore:
             self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
             self._reader = files.open_reader(self.path)
         except apsw.Error as error:
-            raise StoreFailed(f"{self.path}: {error}") from error
+            full = files.is_full(self._writer, error)
+            raise StoreFailed(f"{self.path}: {error}", full=full) from error
         self._failed = False
 
     def _failure(self, connection: Connection, error: apsw.Error) -> StoreFailed:

@@ -42,7 +42,7 @@ _FULL_IOERRORS = frozenset(
 )
 
 
-def is_full(connection: Connection, error: apsw.Error) -> bool:
+def is_full(connection: Connection | None, error: apsw.Error) -> bool:
     """
     Whether the medium is full and for that reason nothing of the transaction was stored.
 
@@ -50,6 +50,8 @@ def is_full(connection: Connection, error: apsw.Error) -> bool:
     """
     if isinstance(error, apsw.FullError):
         return True
+    if connection is None:
+        return False
     extended = getattr(error, "extendedresult", 0)
     return extended in _FULL_IOERRORS and connection.system_errno in _FULL_ERRNOS
 
@@ -85,13 +87,19 @@ def take_lock(path: str) -> Connection:
     """
     try:
         lock = connect(path + ".lock")
-        try:
-            lock.execute("BEGIN EXCLUSIVE")
-        except apsw.BusyError as error:
-            lock.close()
-            raise StoreTaken(f"{path} is in use by another orchestrator") from error
-    except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.IOError) as error:
+    except apsw.Error as error:
         raise StoreFailed(f"{path}.lock can not be made: {error}") from error
+    try:
+        lock.execute(
+            "PRAGMA journal_mode = OFF"
+        )  # nothing is ever written, so a full disk is no matter
+        lock.execute("BEGIN EXCLUSIVE")
+    except apsw.Error as error:
+        full = is_full(lock, error)
+        lock.close()
+        if isinstance(error, apsw.BusyError):
+            raise StoreTaken(f"{path} is in use by another orchestrator") from error
+        raise StoreFailed(f"{path}.lock can not be locked: {error}", full=full) from error
     return lock
 
 
@@ -238,7 +246,7 @@ def backup_steps(path: str, target: str) -> Generator[int]:
         try:
             yield from _copy(path, part)
         except apsw.Error as error:
-            raise StoreFailed(f"the backup failed: {error}", full=_says_full(error)) from error
+            raise StoreFailed(f"the backup failed: {error}", full=is_full(None, error)) from error
         Path(part).chmod(stat.S_IMODE(Path(path).stat().st_mode))
         sync_file(part)
         Path(part).replace(target)
@@ -260,10 +268,6 @@ def _reserve(target: str) -> None:
         raise Conflict("exists already", where=target, remedy="name a new file") from error
     except (OSError, ValueError) as error:
         raise Malformed(f"can not be made: {error}", where=target) from error
-
-
-def _says_full(error: apsw.Error) -> bool:
-    return isinstance(error, apsw.FullError)
 
 
 def _copy(path: str, part: str) -> Iterator[int]:
