@@ -31,7 +31,7 @@ class FanOut:
     """
     A stage's items.
 
-    ``keys`` are the keys that every item has (empty when items are no objects, None when there are
+    ``keys`` are what can be selected in every item (empty when items are plain values, None when there are
     no items); ``bytes_count`` is what the items take as JSON.
     """
 
@@ -55,9 +55,18 @@ def unfold(value: object, where: str) -> FanOut:
     items = tuple(json_bytes(entry, f"{where}[{i}]") for i, entry in enumerate(entries))
     shared: frozenset[str] | None = None
     for entry in entries:
-        keys = frozenset(cast("Table", entry)) if isinstance(entry, dict) else frozenset[str]()
+        keys = _keys_of(entry)
         shared = keys if shared is None else shared & keys
     return FanOut(items, len(items), shared, sum(map(len, items)))
+
+
+def _keys_of(entry: object) -> frozenset[str]:
+    """What ``{item.KEY}`` may select: the keys of an object, the positions in a list."""
+    if isinstance(entry, dict):
+        return frozenset(table(cast("object", entry), ""))
+    if isinstance(entry, list):
+        return frozenset(str(place) for place in range(len(cast("list[object]", entry))))
+    return frozenset()
 
 
 _REMEDY = 'write "1-24", a list, or a grid such as { C = [1, 10] }'

@@ -59,6 +59,8 @@ STAGE_KEYS = (
     "queue_timeout",
     "grace",
     "env",
+    "inherit",
+    "stdin",
 )
 SECTIONS = {"project": PROJECT_KEYS, "job": JOB_KEYS, "stages": STAGE_KEYS}
 
@@ -246,7 +248,7 @@ def _work(
             where, problem, 'a stage is a program (argv = ["..."]) or an app (app = "...")'
         )
         return "", b"{}"
-    strangers = ("args", "kwargs") if "argv" in fields else ("env",)
+    strangers = ("args", "kwargs") if "argv" in fields else ("env", "inherit", "stdin")
     for key in strangers:
         if key in fields:
             other, own = ("app", "argv") if "argv" in fields else ("argv", "app")
@@ -259,7 +261,9 @@ def _work(
         return app, b'{"args":' + args + b',"kwargs":' + kwargs + b"}"
     template: dict[str, Any] = {
         "argv": mistakes.taken(fields, "argv", where, _argv_in(place), ()),
-        "env": mistakes.taken(fields, "env", where, _env_in(place), {}),
+        "env": mistakes.taken(fields, "env", where, _env_in(place), None),
+        "inherit": mistakes.taken(fields, "inherit", where, _inherit, None),
+        "stdin": mistakes.taken(fields, "stdin", where, _stdin_in(place), None),
         "folder": place.known.get("shared"),
         "memory_bytes": memory_bytes or None,
     }
@@ -289,12 +293,31 @@ def _env_in(place: _Place) -> Callable[[object, str], dict[str, str]]:
         found: dict[str, str] = {}
         for name, content in table(value, where).items():
             at = inside(where, name)
-            if _ENV_NAME.fullmatch(name) is None:
-                problem = f"{shown(name)} can not be the name of a variable"
-                raise Malformed(problem, where=at, remedy="use letters, digits and _")
+            _variable(name, at)
             word = _plain(text(content, at), at)
             found[name] = early_filled(word, place.known, keys=place.keys, where=at)
         return found
+
+    return read
+
+
+def _inherit(value: object, where: str) -> tuple[str, ...]:
+    names = texts(limits.LABELS_MAX, limits.NAME_CHARS_MAX)(value, where)
+    for position, name in enumerate(names):
+        _variable(name, f"{where}[{position}]")
+    return names
+
+
+def _variable(name: str, where: str) -> None:
+    if _ENV_NAME.fullmatch(name) is None:
+        problem = f"{shown(name)} can not be the name of a variable"
+        raise Malformed(problem, where=where, remedy="use letters, digits and _")
+
+
+def _stdin_in(place: _Place) -> Callable[[object, str], str]:
+    def read(value: object, where: str) -> str:
+        word = _plain(text(value, where), where)
+        return early_filled(word, place.known, keys=place.keys, where=where)
 
     return read
 

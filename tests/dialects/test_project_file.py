@@ -112,7 +112,7 @@ def test_a_whole_file_is_the_command_that_it_says() -> None:
 
 def test_the_smallest_file_takes_every_default() -> None:
     job = parse(stage('argv = ["true"]'), folder=HERE)
-    draft = StageDraft(name="s", app=PROCESS_APP, template=b'{"argv":["true"],"env":{}}')
+    draft = StageDraft(name="s", app=PROCESS_APP, template=b'{"argv":["true"]}')
     assert job == SubmitJob(name="p", project="p", stages=(draft,))
 
 
@@ -125,6 +125,12 @@ def test_shared_may_be_absolute_and_braces_in_a_folder_stand_for_themselves() ->
     found = template(parse(text, folder="/srv/{a}").stages[0])
     assert found["argv"] == ["/srv/{{a}}/x", "/mnt/{{all}}"]
     assert found["folder"] == "/mnt/{all}"
+
+
+def test_a_program_may_be_given_input_and_variables_of_the_worker() -> None:
+    fields = 'argv = ["x", "{item.0}"]\nover = [["a", 1]]\nstdin = "{item}\\n"\ninherit = ["PATH"]'
+    found = template(one(fields))
+    assert found == {"argv": ["x", "{item.0}"], "inherit": ["PATH"], "stdin": "{item}\n"}
 
 
 @pytest.mark.parametrize("name", ["a/b", "schöne Aufnahme", "日本", "a.b", "'quoted'", "x" * 200])
@@ -214,6 +220,10 @@ FIELDS = [
     ('argv = ["x"]\ngrace = "2h"', "stages.s.grace", "longer than 1h"),
     ('argv = ["x"]\nenv = { "A-B" = "1" }', "stages.s.env.A-B", "can not be the name"),
     ('argv = ["x"]\nenv = { A = 1 }', "stages.s.env.A", 'write "1"'),
+    ('argv = ["x"]\ninherit = ["A=B"]', "stages.s.inherit[0]", "can not be the name"),
+    ('argv = ["x"]\nstdin = "{item}"', "stages.s.stdin", "there are no items"),
+    ('argv = ["{item.1}"]\nover = [[1, 2], [1]]', "stages.s.argv[0]", "not every item has a '1'"),
+    ('app = "x"\nstdin = "y"', "stages.s.stdin", "belongs to a stage with argv"),
     ('argv = ["x"]\nafter = ["t"]', "stages.s.after[0]", 'no stage "t"'),
     ('argv = ["x"]\npairwise = ["z"]', "stages.s.pairwise[0]", 'no stage "z"'),
     ('argv = ["x"]\nafter = "s"', "stages.s.after", "is not a list"),
