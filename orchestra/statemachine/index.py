@@ -1,8 +1,8 @@
 """
 Derived look-ups: everything here follows from the rows and is rebuilt by `state.load`.
 
-Only `Index.replace` changes it when rows change. Queues and the deadline heap are lazy: they may hold entries that are stale or
-there twice, so readers check the row, and undoing a step never has to search them.
+Only `Index.replace` changes it when rows change. The heaps are lazy: they may hold entries that are stale or there twice, so readers
+check the row, and what they drop on the way changes no decision.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ class Index:
         self.pairs: dict[str, list[str]] = {}
         self.queues: dict[str, deque[str]] = {}
         self.ready: dict[Shape, list[Rank]] = {}
+        self.offered: dict[str, Rank] = {}
         self.held: dict[str, dict[str, str]] = {}
         self.used: dict[str, dict[str, int]] = {}
         self.free: dict[str, None] = {}
@@ -150,6 +151,7 @@ class Index:
             assert old is not None
             self.stage_tallies.pop(old.id, None)
             self.queues.pop(old.id, None)
+            self.offered.pop(old.id, None)
             self.dependents.pop(old.id, None)
             self.pairs.pop(old.id, None)
             self.reviews.pop(old.id, None)
@@ -181,6 +183,8 @@ class Index:
         if new is None:
             if stage is not None:
                 stage.unfolded -= 1
+            if task.status is TaskStatus.QUEUED:
+                self._dequeue(task)
             return
         status = new.status
         tally[status] = tally.get(status, 0) + 1
@@ -191,6 +195,8 @@ class Index:
                 stage.waiting += 1
             elif status in TASK_FINAL:
                 stage.broken += 1
+        if old is not None and old.status is TaskStatus.QUEUED and status is not old.status:
+            self._dequeue(new)
         if status is TaskStatus.QUEUED and (old is None or old.status is not status):
             self._enqueue(new)
         elif status is TaskStatus.BACKOFF and new.retry_at_ms is not None:
@@ -207,17 +213,37 @@ class Index:
             return
         if stage.queue_ms_max is not None:
             self.arm(task.queued_at_ms + stage.queue_ms_max, "task", task.id)
-        if len(queue) == 1 or queue[0] == task.id:
+        if len(queue) == 1:
+            self.offer(stage, job)
+
+    def _dequeue(self, task: Task) -> None:
+        # At once, not lazily: a task that is queued again must stand at the end only, whoever looked in between.
+        queue = self.queues.get(task.stage_id)
+        if not queue:
+            return
+        if queue[0] != task.id:
+            queue.remove(task.id)
+            return
+        queue.popleft()
+        stage = self._rows["stage"].get(task.stage_id)
+        job = self._rows["job"].get(task.job_id)
+        if isinstance(stage, Stage) and isinstance(job, Job):
             self.offer(stage, job)
 
     def offer(self, stage: Stage, job: Job) -> None:
-        """Put a stage with queued tasks into the heap of its shape (a second entry does no harm)."""
+        """
+        Put a stage with queued tasks into the heap of its shape.
+
+        Only the entry in ``offered`` counts, so that a stage never has more than one that is looked at again.
+        """
         queue = self.queues.get(stage.id)
         if not queue or job.status not in JOB_SCHEDULABLE:
             return
         rank = job.submitted_at_ms - (job.priority + stage.priority) * self._settings.aging_ms
         entry = (rank, job.number, ids.position_of(queue[0]), stage.id)
-        heapq.heappush(self.ready.setdefault(shape_of(stage), []), entry)
+        if self.offered.get(stage.id) != entry:
+            self.offered[stage.id] = entry
+            heapq.heappush(self.ready.setdefault(shape_of(stage), []), entry)
 
     def _attempt(self, old: Attempt | None, new: Attempt | None) -> None:
         was_live = old is not None and old.status not in ATTEMPT_FINAL

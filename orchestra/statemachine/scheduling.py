@@ -19,7 +19,6 @@ from orchestra.statemachine.lifecycles import (
     JOB_SCHEDULABLE,
     AttemptStatus,
     JobStatus,
-    TaskStatus,
     Verb,
     WorkerStatus,
 )
@@ -64,20 +63,15 @@ def head(state: State, shape: Shape) -> Rank | None:
     heap = index.ready.get(shape)
     while heap:
         entry = heap[0]
+        if index.offered.get(entry[3]) != entry:
+            heapq.heappop(heap)
+            continue
         stage = state.find(Stage, entry[3])
         job = state.find(Job, ids.job_of(entry[3]))
         queue = index.queues.get(entry[3])
         if stage is None or job is None or not queue or job.status not in JOB_SCHEDULABLE:
             heapq.heappop(heap)
-            continue
-        task = state.find(Task, queue[0])
-        if task is None or task.status is not TaskStatus.QUEUED:
-            queue.popleft()
-            continue
-        if task.position != entry[2]:
-            heapq.heappop(heap)
-            if queue:
-                index.offer(stage, job)
+            del index.offered[entry[3]]
             continue
         return entry
     if heap is not None:
@@ -180,7 +174,7 @@ def lease(tx: Transaction, stage_id: str, worker: Worker) -> Attempt:
     Source: TANGO REST guide, start(); the 2 s heartbeat of the same guide renews the lease.
     """
     index = tx.state.index
-    task = tx.get(Task, index.queues[stage_id].popleft())
+    task = tx.get(Task, index.queues[stage_id][0])
     stage = tx.get(Stage, stage_id)
     job = tx.get(Job, task.job_id)
     if job.status is JobStatus.QUEUED:
@@ -202,7 +196,6 @@ def lease(tx: Transaction, stage_id: str, worker: Worker) -> Attempt:
         Verb.CREATE,
     )
     attempt = tx.move(attempt, Verb.START, reason=worker.name)
-    index.offer(stage, job)
     if worker.id in index.free:  # take workers in turn
         del index.free[worker.id]
         index.free[worker.id] = None

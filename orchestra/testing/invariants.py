@@ -19,7 +19,7 @@ from orchestra.statemachine.lifecycles import (
     TaskStatus,
     WorkerStatus,
 )
-from orchestra.statemachine.records import Attempt, Job, Record, Stage, Task, Worker
+from orchestra.statemachine.records import Attempt, Cause, Job, Record, Stage, Task, Worker
 from orchestra.statemachine.scheduling import heads, lacking, reservations, unable
 from orchestra.statemachine.unfolding import pending, verdict_of
 
@@ -171,6 +171,7 @@ def broken_by_step(before: Rows, state: State, *, revives: bool) -> list[str]:
             continue
         if (new_attempt.status, new_attempt.result) != (old.status, old.result):
             broken.append(f"I5: attempt {old.id} was over as {old.status} and is {new_attempt.status}")
+    broken += _uncounted(before, state)
     for kind in ("task", "stage", "attempt"):
         for id in before[kind]:
             if id not in state.rows[kind] and before["job"].get(id[:26]) is not None:
@@ -178,6 +179,20 @@ def broken_by_step(before: Rows, state: State, *, revives: bool) -> list[str]:
                 if job is not None:
                     broken.append(f"I1: {kind} {id} is gone and its job is not")
     return broken
+
+
+def _uncounted(before: Rows, state: State) -> Iterator[str]:
+    """I8: a loss is counted, or a task that ends its workers would go round for ever."""
+    for attempt in state.each(Attempt):
+        old = before["attempt"].get(attempt.id)
+        was_live = isinstance(old, Attempt) and old.status not in ATTEMPT_FINAL
+        if not was_live or attempt.cause is not Cause.LOST:
+            continue
+        task, old_task = state.find(Task, attempt.task_id), before["task"].get(attempt.task_id)
+        if task is None or not isinstance(old_task, Task) or task.status in TASK_FINAL:
+            continue
+        if task.losses <= old_task.losses:
+            yield f"I8: task {task.id} was lost and its losses are still {task.losses}"
 
 
 def _overfull(before: Rows, state: State) -> Iterator[str]:
