@@ -54,6 +54,14 @@ class TaskFunction(Generic[P, R]):
         self.name = name
         self.mode = mode
         self.options = options
+        self.stage_options: dict[str, Any] = attrs.asdict(options, recurse=False)
+
+    @functools.cached_property
+    def result_type(self) -> Any:
+        """What the function says that it returns; None when it does not say."""
+        from orchestra.encoding import result_type
+
+        return result_type(self.fn)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.fn(*args, **kwargs)
@@ -144,7 +152,6 @@ class StageBuilder:
         if pairwise:
             template["item"] = False
         name = self._name(calls.task.name)
-        options = calls.task.options
         self.drafts.append(
             StageDraft(
                 name=name,
@@ -153,7 +160,7 @@ class StageBuilder:
                 over=over,
                 after=tuple(stage for stage in after if stage not in pairwise),
                 pairwise=pairwise,
-                **attrs.asdict(options, recurse=False),
+                **calls.task.stage_options,
             )
         )
         self._names[id(calls)] = name

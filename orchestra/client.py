@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from typing import Any, Generic, TypeVar, cast
 
 import anyio
@@ -112,7 +113,7 @@ class Client:
             accepted = await self.asker.ask(work, key=key)
             return self._accepted(accepted, None)
         calls = work.call(*args, **kwargs) if isinstance(work, TaskFunction) else work
-        from orchestra.encoding import encode, result_type
+        from orchestra.encoding import encode
 
         builder = StageBuilder(encode)
         builder.add(calls)
@@ -124,7 +125,7 @@ class Client:
             on_failure=OnFailure(on_failure),
         )
         accepted = await self.asker.ask(command, key=key)
-        return self._accepted(accepted, result_type(calls.task.fn))
+        return self._accepted(accepted, calls.task.result_type)
 
     def _accepted(self, accepted: JobAccepted, wanted: Any) -> Job[Any]:
         for warning in accepted.warnings:
@@ -222,20 +223,25 @@ class Job(Generic[R]):
         """
         Wait for the end, without polling. Raises TimeoutError after ``timeout_s`` seconds; the job goes on.
         """
-        with anyio.fail_after(timeout_s):
-            while True:
-                watch = WatchStory(job_id=self.id, kinds=("job",))
-                async with self.client.asker.watch(watch) as pushes:
-                    view = await self.view()
-                    if view.status in JOB_FINAL:
-                        return view
-                    async for push in pushes:
-                        if isinstance(push, Moved) and push.target in JOB_FINAL:
-                            return await self.view()
-                        if isinstance(push, Lagged):
-                            break
-                    else:
-                        raise PeerClosed("the orchestrator closed the subscription")
+        with anyio.fail_after(timeout_s) if timeout_s is not None else nullcontext():
+            await self._ended()
+        return await self.view()
+
+    async def _ended(self) -> None:
+        """Return when the job has ended. Subscribes first and looks then, so that the end can not fall in between."""
+        while True:
+            watch = WatchStory(job_id=self.id, kinds=("job",))
+            async with self.client.asker.watch(watch) as pushes:
+                page = await self.client.asker.answer(ListResults(self.id, "", "", 1))
+                if page.ended:
+                    return
+                async for push in pushes:
+                    if isinstance(push, Moved) and push.target in JOB_FINAL:
+                        return
+                    if isinstance(push, Lagged):
+                        break
+                else:
+                    raise PeerClosed("the orchestrator closed the subscription")
 
     async def results(self, stage: str = "", *, timeout_s: float | None = None) -> list[R]:
         """
@@ -245,15 +251,26 @@ class Job(Generic[R]):
             JobFailed: It did not complete; the message says which task failed and why.
             JobCancelled: It was cancelled.
         """
-        view = await self.wait(timeout_s)
-        ends = [end async for end in self.ends(stage)]
-        if view.status is not JobStatus.COMPLETED and (
-            not stage or any(end.status is not TaskStatus.COMPLETED for end in ends)
-        ):
-            raise await self._failure(view)
+        with anyio.fail_after(timeout_s) if timeout_s is not None else nullcontext():
+            ends = await self._all_ends(stage)
+        if any(end.status is not TaskStatus.COMPLETED for end in ends):
+            raise await self._failure(await self.view())
         from orchestra.encoding import decode
 
         return [cast("R", decode(end.result or b"null", self._result_type)) for end in ends]
+
+    async def _all_ends(self, stage: str) -> list[TaskResult]:
+        """The ends of a stage's tasks, waiting for the job to end unless they are all there."""
+        query = ListResults(self.id, stage)
+        page = await self.client.asker.answer(query)
+        if not page.done:
+            await self._ended()
+            page = await self.client.asker.answer(query)
+        ends = list(page.items)
+        while page.next:
+            page = await self.client.asker.answer(ListResults(self.id, stage, page.next))
+            ends.extend(page.items)
+        return ends
 
     async def result(self, *, timeout_s: float | None = None) -> R:
         """As `results`, for a job of one task."""

@@ -10,17 +10,16 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
-import attrs
-
 from orchestra.statemachine.commands import Command
 from orchestra.statemachine.queries import Query
-from orchestra.statemachine.records import Cause, Record, record
+from orchestra.statemachine.records import Cause, Record
 from orchestra.statemachine.replies import Order
+from orchestra.statemachine.values import value
 
 R = TypeVar("R")
 
 
-@record
+@value
 class Moved:
     """One entry of the story. ``number`` is its cursor: entries are numbered without gaps, and never again."""
 
@@ -34,7 +33,7 @@ class Moved:
     reason: str
 
 
-@attrs.frozen(slots=True)
+@value
 class LogChunk:
     """A piece of an attempt's output: ``data`` belongs at ``offset`` bytes of ``stream`` (``stdout``, ``stderr``)."""
 
@@ -44,7 +43,7 @@ class LogChunk:
     data: bytes
 
 
-@attrs.frozen(slots=True)
+@value
 class Batch:
     """
     What one commit stores, all or nothing.
@@ -64,7 +63,7 @@ class Batch:
     logs: tuple[LogChunk, ...] = ()
 
 
-@attrs.frozen(slots=True)
+@value
 class Quarantined:
     """A stored row that could not be read: it is set aside, named, and the rest is served."""
 
@@ -73,7 +72,7 @@ class Quarantined:
     problem: str
 
 
-@attrs.frozen(slots=True)
+@value
 class Loaded:
     """
     What a store holds that is live: everything but finished jobs and what belongs to them.
@@ -89,7 +88,7 @@ class Loaded:
     quarantined: tuple[Quarantined, ...] = ()
 
 
-@attrs.frozen(slots=True)
+@value
 class Rows:
     """
     Committed rows of one kind, in order of id.
@@ -109,7 +108,7 @@ class Rows:
     newest_first: bool = False
 
 
-@attrs.frozen(slots=True)
+@value
 class Story:
     """Committed story entries with ``number > after``, oldest first; with ``job_id`` only those of one job's things."""
 
@@ -118,7 +117,7 @@ class Story:
     job_id: str = ""
 
 
-@attrs.frozen(slots=True)
+@value
 class Log:
     """Stored bytes of one stream of an attempt from ``offset`` on, at most ``limit`` bytes."""
 
@@ -128,7 +127,7 @@ class Log:
     limit: int = 262_144
 
 
-@attrs.frozen(slots=True)
+@value
 class LogRead:
     """``size`` is how many bytes of the stream are stored in all."""
 
@@ -197,14 +196,14 @@ class Seeds(Protocol):
         ...
 
 
-@attrs.frozen(slots=True)
+@value
 class OrderSeen:
     """Pushed to a worker: an order to start or to stop."""
 
     order: Order
 
 
-@attrs.frozen(slots=True)
+@value
 class ProgressSeen:
     """Pushed to whoever watches: soft, never stored."""
 
@@ -213,7 +212,7 @@ class ProgressSeen:
     message: str
 
 
-@attrs.frozen(slots=True)
+@value
 class Lagged:
     """The subscriber was too slow and entries were passed over: read the story on from ``after``, then subscribe again."""
 
@@ -223,7 +222,7 @@ class Lagged:
 Push = OrderSeen | Moved | ProgressSeen | Lagged
 
 
-@attrs.frozen(slots=True)
+@value
 class WatchOrders:
     """Subscribe to the orders of one incarnation of a worker. What it should hold already comes from `JoinWorker` and `Heartbeat`."""
 
@@ -231,7 +230,7 @@ class WatchOrders:
     incarnation: int
 
 
-@attrs.frozen(slots=True)
+@value
 class WatchStory:
     """
     Subscribe to the story from cursor ``after`` on, without a gap; with ``job_id`` only one job's.
@@ -283,7 +282,7 @@ class Asker(Protocol):
         ...
 
 
-@attrs.frozen(slots=True)
+@value
 class Ended:
     """
     How an attempt ended, as the engine saw it.

@@ -8,7 +8,16 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 import anyio
 
 from orchestra.errors import LimitReached
-from orchestra.ports import Lagged, Moved, OrderSeen, ProgressSeen, Push, Watch, WatchOrders, WatchStory
+from orchestra.ports import (
+    Lagged,
+    Moved,
+    OrderSeen,
+    ProgressSeen,
+    Push,
+    Watch,
+    WatchOrders,
+    WatchStory,
+)
 from orchestra.statemachine import ids, limits
 from orchestra.statemachine.effects import Effect
 

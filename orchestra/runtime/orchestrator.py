@@ -8,7 +8,7 @@ commit runs, the next asks gather, so its cost is shared by all that wait: group
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeVar, cast
 
@@ -17,14 +17,7 @@ import anyio.abc
 import anyio.lowlevel
 import attrs
 
-from orchestra.errors import (
-    Conflict,
-    Malformed,
-    NotFound,
-    OrchestraError,
-    StoreFailed,
-    Unavailable,
-)
+from orchestra.errors import NotFound, OrchestraError, Rejected, StoreFailed, Unavailable
 from orchestra.ports import (
     Batch,
     Clock,
@@ -44,11 +37,24 @@ from orchestra.ports import (
 from orchestra.runtime.clock import SteadyClock, SystemSeeds
 from orchestra.runtime.feed import Feed
 from orchestra.runtime.history import History
-from orchestra.statemachine import Outcome, State, Stimulus, answer, limits, load, next_deadline, step
+from orchestra.runtime.output import check_chunk
+from orchestra.runtime.principal import Principal
+from orchestra.runtime.waiting import Waiter, waiter_kind
+from orchestra.statemachine import (
+    Outcome,
+    State,
+    Stimulus,
+    answer,
+    ids,
+    limits,
+    load,
+    next_deadline,
+    step,
+)
 from orchestra.statemachine.commands import Command, RetryTask, Tick
-from orchestra.statemachine.lifecycles import ATTEMPT_FINAL
-from orchestra.statemachine.queries import GetOverview, ListJobs, Query
-from orchestra.statemachine.records import Attempt, Record
+from orchestra.statemachine.queries import ListJobs, Query
+from orchestra.statemachine.records import Record
+from orchestra.statemachine.replies import JobPage, Overview
 from orchestra.statemachine.reports import AttemptsReported, Happening
 from orchestra.statemachine.state import recall
 
@@ -59,18 +65,35 @@ _RETRY_COMMIT_S = 0.5
 
 
 class _Ask:
-    """One command waiting for its turn, or a piece of output waiting to be stored with the next batch."""
+    """
+    What waits for its turn: a command, a query that came while a commit ran, or output to be stored with the next batch.
+    """
 
-    __slots__ = ("command", "done", "key", "logs", "principal", "recalled", "reply")
+    __slots__ = ("command", "done", "key", "logs", "principal", "query", "recalled", "reply")
 
-    def __init__(self, command: Command[object] | None, principal: str, key: str) -> None:
+    def __init__(
+        self,
+        done: Waiter,
+        command: Command[object] | None = None,
+        *,
+        principal: str = "",
+        key: str = "",
+        query: Query[object] | None = None,
+        logs: tuple[LogChunk, ...] = (),
+        recalled: Sequence[Record] = (),
+    ) -> None:
         self.command = command
         self.principal = principal
         self.key = key
-        self.logs: tuple[LogChunk, ...] = ()
-        self.recalled: Sequence[Record] = ()
+        self.query = query
+        self.logs = logs
+        self.recalled = recalled
         self.reply: object = None
-        self.done = anyio.Event()
+        self.done = done
+
+
+def _no_waiter() -> Waiter:
+    raise Unavailable("the orchestrator is not running")
 
 
 class Orchestrator:
@@ -95,8 +118,8 @@ class Orchestrator:
         self._asks: deque[_Ask] = deque()
         self._wake = anyio.Event()
         self._room: anyio.Event | None = None
-        self._clean = anyio.Event()
-        self._clean.set()
+        self._committing = False
+        self._waiter: Callable[[], Waiter] = _no_waiter
         self._number = 0
         self._story_number = 0
         self._quarantined: tuple[str, ...] = ()
@@ -114,6 +137,7 @@ class Orchestrator:
             StoreTaken: Another orchestrator writes to the store; this one has stopped.
             StoreFailed: The store could not be read at the start.
         """
+        self._waiter = waiter_kind()
         await self._load()
         self._running = True
         task_status.started()
@@ -126,7 +150,7 @@ class Orchestrator:
             self._feed.shut_all()
             for ask in self._asks:
                 ask.reply = Unavailable("the orchestrator has stopped")
-                ask.done.set()
+                ask.done.ring()
             self._asks.clear()
             if self._room is not None:
                 self._room.set()
@@ -195,7 +219,9 @@ class Orchestrator:
         if batch is not None and not await self._commit(batch, asks):
             return
         for ask in asks:
-            ask.done.set()
+            if ask.query is not None:
+                ask.reply = self._answered(ask.query)
+            ask.done.ring()
         for _, outcome in outcomes:
             if outcome.effects:
                 self._feed.give_orders(outcome.effects)
@@ -224,7 +250,7 @@ class Orchestrator:
 
     async def _commit(self, batch: Batch, asks: list[_Ask]) -> bool:
         """The one place where anything becomes durable. False when it did not: then the asks know already."""
-        self._clean = anyio.Event()
+        self._committing = True
         try:
             # A commit that began must be waited for: its outcome decides what the callers are told.
             with anyio.CancelScope(shield=True):
@@ -238,7 +264,7 @@ class Orchestrator:
             self._tell_all(asks, failure)
             raise
         finally:
-            self._clean.set()
+            self._committing = False
         self._number = batch.number
         self._story_number += len(batch.story)
         return True
@@ -257,7 +283,7 @@ class Orchestrator:
     def _tell_all(asks: list[_Ask], failure: OrchestraError) -> None:
         for ask in asks:
             ask.reply = failure
-            ask.done.set()
+            ask.done.ring()
 
     # what callers use -------------------------------------------------------------------------------------------
 
@@ -267,13 +293,13 @@ class Orchestrator:
 
     async def ask(self, command: Command[R], *, key: str = "", principal: str = "local") -> R:
         """Do something; see `ports.Asker.ask`."""
-        ask = _Ask(cast("Command[object]", command), principal, key)
-        reply = await self._put(ask)
+        plain = cast("Command[object]", command)
+        reply = await self._put(_Ask(self._waiter(), plain, principal=principal, key=key))
         if isinstance(reply, NotFound) and isinstance(command, RetryTask):
-            again = _Ask(cast("Command[object]", command), principal, key)
-            job_id = await self._history.find_job(self._state, command.task_id[:26])
-            again.recalled = await self._history.rows_of(job_id)
+            job_id = await self._history.find_job(self._state, command.task_id[: ids.ROOT_CHARS])
+            recalled = await self._history.rows_of(job_id)
             self._history.forget(job_id)
+            again = _Ask(self._waiter(), plain, principal=principal, recalled=recalled)
             reply = await self._put(again)
         if isinstance(reply, OrchestraError):
             raise reply
@@ -288,7 +314,8 @@ class Orchestrator:
         if not self._running:
             raise Unavailable("the orchestrator is not running")
         self._asks.append(ask)
-        self._wake.set()
+        if not self._wake.is_set():
+            self._wake.set()
         await ask.done.wait()
         return ask.reply
 
@@ -298,34 +325,31 @@ class Orchestrator:
                 seen = ProgressSeen(report.attempt_id, report.fraction, report.message)
                 self._feed.tell_progress(seen)
 
-    async def _settled(self) -> State:
-        """The state as it is committed: waits while a commit runs or a reload is due."""
-        while not self._clean.is_set() or self._reload:
-            if not self._running:
-                raise Unavailable("the orchestrator is not running")
-            if self._reload:
-                self._wake.set()
-                await anyio.sleep(_RETRY_COMMIT_S / 10)
-            else:
-                await self._clean.wait()
-        if not self._running:
-            raise Unavailable("the orchestrator is not running")
-        return self._state
+    def _answered(self, query: Query[object]) -> object:
+        """The answer from memory, or the refusal, as a value."""
+        try:
+            return answer(self._state, query, self._clock.now_ms())
+        except Rejected as refusal:
+            return refusal
 
     async def answer(self, query: Query[R]) -> R:
         """Know something; see `ports.Asker.answer`."""
-        state = await self._settled()
+        plain = cast("Query[object]", query)
+        if self._committing or self._reload or not self._running:
+            # What is in memory now may never be: wait for the outcome.
+            reply = await self._put(_Ask(self._waiter(), query=plain))
+        else:
+            reply = self._answered(plain)
         now_ms = self._clock.now_ms()
-        if isinstance(query, ListJobs):
-            page = answer(state, query, now_ms)
-            return cast("R", await self._history.list_jobs(state, query, page))
-        if isinstance(query, GetOverview):
-            overview = answer(state, query, now_ms)
-            return cast("R", attrs.evolve(overview, quarantined=self._quarantined))
-        try:
-            return answer(state, query, now_ms)
-        except NotFound:
-            return await self._history.answer(state, query, now_ms)
+        if isinstance(query, ListJobs) and isinstance(reply, JobPage):
+            return cast("R", await self._history.list_jobs(self._state, query, reply))
+        if isinstance(reply, Overview):
+            return cast("R", attrs.evolve(reply, quarantined=self._quarantined))
+        if isinstance(reply, NotFound):
+            return await self._history.answer(self._state, query, now_ms)
+        if isinstance(reply, OrchestraError):
+            raise reply
+        return cast("R", reply)
 
     async def story(self, query: Story) -> tuple[Moved, ...]:
         """A page of the story; see `ports.Asker.story`."""
@@ -339,11 +363,9 @@ class Orchestrator:
         self, worker_id: str, incarnation: int, chunks: Sequence[LogChunk], *, principal: str = ""
     ) -> None:
         """Keep output; see `ports.Asker.append_log`. Each piece is at most ``limits.LOG_CHUNK_BYTES_MAX`` bytes."""
-        state = await self._settled()
         for chunk in chunks:
-            _check_chunk(state, worker_id, incarnation, chunk)
-        ask = _Ask(None, principal, "")
-        ask.logs = tuple(chunks)
+            check_chunk(self._state, worker_id, incarnation, chunk)
+        ask = _Ask(self._waiter(), principal=principal, logs=tuple(chunks))
         reply = await self._put(ask)
         if isinstance(reply, OrchestraError):
             raise reply
@@ -358,11 +380,11 @@ class Orchestrator:
 
     @asynccontextmanager
     async def _watch(self, watch: Watch) -> AsyncIterator[AsyncIterator[Push]]:
-        await self._settled()
+        if not self._running:
+            raise Unavailable("the orchestrator is not running")
+        # What a running commit will tell has numbers beyond the present one, and reaches the mailbox: no gap, nothing twice.
         mailbox = self._feed.open(watch)
         mailbox.last_number = self._story_number
-        if not self._running:
-            mailbox.close()
         try:
             if isinstance(watch, WatchStory) and 0 <= watch.after < self._story_number:
                 yield self._from_store(watch, self._story_number, mailbox)
@@ -386,59 +408,3 @@ class Orchestrator:
             after = page[-1].number
         async for push in mailbox:
             yield push
-
-
-def _check_chunk(state: State, worker_id: str, incarnation: int, chunk: LogChunk) -> None:
-    attempt = state.find(Attempt, chunk.attempt_id)
-    if attempt is None:
-        raise NotFound(f"there is no attempt {chunk.attempt_id!r}", where="attempt_id")
-    if (attempt.worker_id, attempt.incarnation) != (worker_id, incarnation):
-        raise Conflict("the attempt is not this worker's", where="attempt_id")
-    if attempt.status in ATTEMPT_FINAL and attempt.worker_id != worker_id:
-        raise Conflict("the attempt is over", where="attempt_id")
-    if chunk.stream not in ("stdout", "stderr"):
-        raise Malformed("a stream is stdout or stderr", where="stream")
-    if len(chunk.data) > limits.LOG_CHUNK_BYTES_MAX or chunk.offset < 0:
-        raise Malformed(
-            f"{len(chunk.data)} bytes at {chunk.offset}",
-            where="data",
-            remedy=f"send at most {limits.LOG_CHUNK_BYTES_MAX} bytes",
-        )
-    if chunk.offset + len(chunk.data) > limits.LOG_BYTES_MAX:
-        raise Malformed(
-            "the stream is full", where="offset", remedy=f"at most {limits.LOG_BYTES_MAX} bytes"
-        )
-
-
-@attrs.frozen
-class Principal:
-    """An `Asker` whose commands carry a name, for audit and for idempotency keys of its own."""
-
-    orchestrator: Orchestrator
-    name: str
-
-    def for_principal(self, principal: str) -> Principal:
-        return Principal(self.orchestrator, principal)
-
-    async def ask(self, command: Command[R], *, key: str = "") -> R:
-        return await self.orchestrator.ask(command, key=key, principal=self.name)
-
-    async def answer(self, query: Query[R]) -> R:
-        return await self.orchestrator.answer(query)
-
-    async def story(self, query: Story) -> tuple[Moved, ...]:
-        return await self.orchestrator.story(query)
-
-    async def log(self, query: Log) -> LogRead:
-        return await self.orchestrator.log(query)
-
-    async def append_log(
-        self, worker_id: str, incarnation: int, chunks: Sequence[LogChunk]
-    ) -> None:
-        await self.orchestrator.append_log(worker_id, incarnation, chunks, principal=self.name)
-
-    async def backup(self, target: str) -> None:
-        await self.orchestrator.backup(target)
-
-    def watch(self, watch: Watch) -> AbstractAsyncContextManager[AsyncIterator[Push]]:
-        return self.orchestrator.watch(watch)

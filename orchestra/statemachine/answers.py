@@ -195,8 +195,9 @@ def _list_results(state: State, query: ListResults, _: int) -> ResultPage:
         if position < last:
             break
     end = stages[-1].first + stages[-1].size - 1 if stages else 0
-    done = job.status in JOB_FINAL or _stages_ended(state, stages)
-    return ResultPage(tuple(items), str(position) if items and position < end else "", done)
+    ended = job.status in JOB_FINAL
+    more = str(position) if items and position < end else ""
+    return ResultPage(tuple(items), more, ended or _stages_ended(state, stages), ended)
 
 
 def _stages_ended(state: State, stages: list[Stage]) -> bool:

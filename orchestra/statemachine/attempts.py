@@ -60,7 +60,7 @@ def _end(tx: Transaction, attempt: Attempt, report: AttemptReport) -> None:
     end: dict[str, object] = {"exit_code": report.exit_code, "signal": report.signal[:32]}
     if report.happening is Happening.COMPLETED:
         complete(tx, attempt, report.result, **end)
-    elif report.happening is Happening.FAILED:
+    elif report.happening is Happening.FAILED and report.cause is not Cause.LOST:
         fail(tx, attempt, report.cause or Cause.ERROR, message, **end)
     else:
         stopped(tx, attempt, report.cause or Cause.CANCELLED, message, **end)

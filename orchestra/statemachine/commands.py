@@ -21,6 +21,7 @@ from orchestra.statemachine.replies import (
     WorkerChanged,
     WorkerJoined,
 )
+from orchestra.statemachine.values import value
 
 R = TypeVar("R", covariant=True)
 
@@ -31,7 +32,7 @@ class Command(Generic[R]):
     __slots__ = ()
 
 
-@attrs.frozen(slots=True)
+@value
 class StageDraft:
     """
     One stage of a job to submit; see `records.Stage` for the meaning of the fields.
@@ -56,7 +57,7 @@ class StageDraft:
     grace_ms: int = 5_000
 
 
-@attrs.frozen(slots=True)
+@value
 class SubmitJob(Command[JobAccepted]):
     """Accept a job. With the same key and the same content again, the first job is the answer."""
 
@@ -67,7 +68,7 @@ class SubmitJob(Command[JobAccepted]):
     on_failure: OnFailure = OnFailure.CONTINUE
 
 
-@attrs.frozen(slots=True)
+@value
 class CancelJob(Command[JobChanged]):
     """Ask a job to end. Queued tasks end at once; live ones climb the ladder asked, TERM, KILL."""
 
@@ -76,7 +77,7 @@ class CancelJob(Command[JobChanged]):
     grace_ms: int | None = None
 
 
-@attrs.frozen(slots=True)
+@value
 class PauseJob(Command[JobChanged]):
     """Start no further task of a job; what runs goes on."""
 
@@ -84,14 +85,14 @@ class PauseJob(Command[JobChanged]):
     reason: str = ""
 
 
-@attrs.frozen(slots=True)
+@value
 class ResumeJob(Command[JobChanged]):
     """Go on with a paused job."""
 
     job_id: str
 
 
-@attrs.frozen(slots=True)
+@value
 class CancelTask(Command[TaskChanged]):
     """Ask one task to end; as `CancelJob`."""
 
@@ -100,28 +101,28 @@ class CancelTask(Command[TaskChanged]):
     grace_ms: int | None = None
 
 
-@attrs.frozen(slots=True)
+@value
 class RetryTask(Command[TaskChanged]):
     """Try a failed or cancelled task again: a new attempt, with fresh counts of failures and losses."""
 
     task_id: str
 
 
-@attrs.frozen(slots=True)
+@value
 class OpenProject(Command[ProjectChanged]):
     """Open a project by name; one that is open already is the answer as it is."""
 
     name: str
 
 
-@attrs.frozen(slots=True)
+@value
 class ArchiveProject(Command[ProjectChanged]):
     """Close a project for new jobs."""
 
     name: str
 
 
-@attrs.frozen(slots=True)
+@value
 class JoinWorker(Command[WorkerJoined]):
     """
     A worker's process introduces itself, at its start and after each reconnect.
@@ -140,7 +141,7 @@ class JoinWorker(Command[WorkerJoined]):
     holding: tuple[str, ...] = ()
 
 
-@attrs.frozen(slots=True)
+@value
 class LeaveWorker(Command[WorkerChanged]):
     """A worker says goodbye; whatever it still held is lost and runs elsewhere."""
 
@@ -148,7 +149,7 @@ class LeaveWorker(Command[WorkerChanged]):
     incarnation: int
 
 
-@attrs.frozen(slots=True)
+@value
 class PauseWorker(Command[WorkerChanged]):
     """Give a worker nothing new; what it runs goes on."""
 
@@ -156,14 +157,14 @@ class PauseWorker(Command[WorkerChanged]):
     reason: str = ""
 
 
-@attrs.frozen(slots=True)
+@value
 class ResumeWorker(Command[WorkerChanged]):
     """Give a paused worker work again."""
 
     worker_id: str
 
 
-@attrs.frozen(slots=True)
+@value
 class Reconfigure(Command[SettingsChanged]):
     """Change settings; None leaves one as it is. Milliseconds."""
 
@@ -175,6 +176,6 @@ class Reconfigure(Command[SettingsChanged]):
     losses_max: int | None = None
 
 
-@attrs.frozen(slots=True)
+@value
 class Tick(Command[Ticked]):
     """Time has passed: act on every deadline that is due, and go on with work cut into slices."""

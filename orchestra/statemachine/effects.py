@@ -7,12 +7,11 @@ repeated from the state by the next heartbeat's answer, and the worker treats a 
 
 from __future__ import annotations
 
-import attrs
-
 from orchestra.statemachine.replies import Order
+from orchestra.statemachine.values import value
 
 
-@attrs.frozen(slots=True)
+@value
 class StartAttempt:
     """Ask a worker to run an attempt."""
 
@@ -21,7 +20,7 @@ class StartAttempt:
     order: Order
 
 
-@attrs.frozen(slots=True)
+@value
 class StopAttempt:
     """Ask a worker to stop an attempt; ``order.rung`` says how hard."""
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
-import attrs
-
 from orchestra.statemachine.replies import (
     JobPage,
     JobView,
@@ -17,6 +15,7 @@ from orchestra.statemachine.replies import (
     WhyAnswered,
     WorkerPage,
 )
+from orchestra.statemachine.values import value
 
 R = TypeVar("R", covariant=True)
 
@@ -27,14 +26,14 @@ class Query(Generic[R]):
     __slots__ = ()
 
 
-@attrs.frozen(slots=True)
+@value
 class GetJob(Query[JobView]):
     """One job with its stages. ``job_id`` may be an id, a number, or ``last``."""
 
     job_id: str
 
 
-@attrs.frozen(slots=True)
+@value
 class ListJobs(Query[JobPage]):
     """Jobs, newest first. Empty ``project`` or ``status`` means any; ``after`` is a page's ``next``."""
 
@@ -44,14 +43,14 @@ class ListJobs(Query[JobPage]):
     limit: int = 50
 
 
-@attrs.frozen(slots=True)
+@value
 class GetTask(Query[TaskView]):
     """One task with its attempts. ``task_id`` may be an id or a selector such as ``17.3`` or ``last.3``."""
 
     task_id: str
 
 
-@attrs.frozen(slots=True)
+@value
 class ListTasks(Query[TaskPage]):
     """Tasks of a job in order of position, without attempts."""
 
@@ -61,7 +60,7 @@ class ListTasks(Query[TaskPage]):
     limit: int = 100
 
 
-@attrs.frozen(slots=True)
+@value
 class ListResults(Query[ResultPage]):
     """Ends of the tasks of one stage (by name; empty: of the stages that no other comes after)."""
 
@@ -71,7 +70,7 @@ class ListResults(Query[ResultPage]):
     limit: int = 500
 
 
-@attrs.frozen(slots=True)
+@value
 class ListWorkers(Query[WorkerPage]):
     """Workers by number. Those that left are shown only with ``gone``."""
 
@@ -80,19 +79,19 @@ class ListWorkers(Query[WorkerPage]):
     limit: int = 100
 
 
-@attrs.frozen(slots=True)
+@value
 class ListProjects(Query[ProjectPage]):
     after: str = ""
     limit: int = 100
 
 
-@attrs.frozen(slots=True)
+@value
 class Why(Query[WhyAnswered]):
     """Why a job, task or worker waits, or ended as it did. Takes ids and selectors."""
 
     subject: str
 
 
-@attrs.frozen(slots=True)
+@value
 class GetOverview(Query[Overview]):
     """Counts of everything that is in memory."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from operator import attrgetter
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import attrs
 
@@ -23,15 +23,7 @@ from orchestra.statemachine.lifecycles import (
     TaskStatus,
     WorkerStatus,
 )
-
-if TYPE_CHECKING:
-    from attrs import frozen as record
-else:
-    # Frozen to the type checkers, not at run time: a frozen constructor costs five times as much, and a task's life makes
-    # about ten records. Nothing may assign to a record's field; docs/decisions/0010 has the figures.
-    def record(cls=None, /, **options):
-        return attrs.define(cls, slots=True, eq=True, unsafe_hash=True, on_setattr=[], **options)
-
+from orchestra.statemachine.values import value
 
 Amounts = tuple[tuple[str, int], ...]
 """Counted resources: (name, thousandths), sorted by name, each once."""
@@ -84,7 +76,7 @@ class Span:
         return len(range(self.start, self.stop, self.step))
 
 
-@record
+@value
 class Project:
     """Who asked, and what belongs together. Jobs of unknown projects open them."""
 
@@ -96,7 +88,7 @@ class Project:
     created_at_ms: int
 
 
-@record
+@value
 class Job:
     """One submission: stages in a directed graph without circles, unfolded into tasks."""
 
@@ -119,7 +111,7 @@ class Job:
     """Tasks by status, written when the job ends, so that a list of old jobs needs no tasks."""
 
 
-@record
+@value
 class Stage:
     """
     One kind of work in a job, done once or for each item of a fan-out. Never changes after submission.
@@ -150,7 +142,7 @@ class Stage:
     grace_ms: int = 5_000
 
 
-@record
+@value
 class Task:
     """One piece of work: the unit that is queued, leased and ended exactly once."""
 
@@ -170,7 +162,7 @@ class Task:
     reason: str = ""
 
 
-@record
+@value
 class Attempt:
     """
     One try at a task on one worker: the life of a container in the TANGO document.
@@ -204,7 +196,7 @@ class Attempt:
     late_at_ms: int | None = None
 
 
-@record
+@value
 class Worker:
     """
     One process that runs attempts. Its identity is (name, incarnation): a new process under the same name gets a
@@ -231,7 +223,7 @@ class Worker:
     left_at_ms: int | None = None
 
 
-@record
+@value
 class Receipt:
     """What an idempotency key was first used for. ``id`` is the principal and the key."""
 
@@ -243,7 +235,7 @@ class Receipt:
     until_ms: int
 
 
-@record
+@value
 class Counters:
     """The last numbers given out; numbers are never used again."""
 
@@ -253,7 +245,7 @@ class Counters:
     workers: int = 0
 
 
-@record
+@value
 class Settings:
     """What the core goes by; changed by `Reconfigure`, so a replay sees the settings of its time. Milliseconds."""
 
@@ -286,7 +278,7 @@ KIND_OF: Mapping[type[Record], str] = MappingProxyType(
 )
 
 
-@record
+@value
 class Pulse:
     """Soft state, lost at a restart: when a worker was last heard, and what it said of its host."""
 
@@ -296,7 +288,7 @@ class Pulse:
     disk_free_bytes: int = 0
 
 
-@record
+@value
 class Progress:
     """Soft state, lost at a restart: how far an attempt says it is (0 to 1), and in which words."""
 
@@ -321,6 +313,6 @@ def evolve(record: R, **changes: object) -> R:
     kind = type(record)
     values = list(_GETTERS[kind](record))
     places = _PLACES[kind]
-    for name, value in changes.items():
-        values[places[name]] = value
+    for name, changed in changes.items():
+        values[places[name]] = changed
     return kind(*values)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import attrs
-
 from orchestra.statemachine.lifecycles import (
     AttemptStatus,
     JobStatus,
@@ -14,9 +12,10 @@ from orchestra.statemachine.lifecycles import (
     WorkerStatus,
 )
 from orchestra.statemachine.records import Amounts, Cause, OnFailure, Rung, Settings, Span
+from orchestra.statemachine.values import value
 
 
-@attrs.frozen(slots=True)
+@value
 class JobAccepted:
     """A job is durable. ``repeated``: the key was used before, this is the first answer again."""
 
@@ -27,45 +26,45 @@ class JobAccepted:
     warnings: tuple[str, ...] = ()
 
 
-@attrs.frozen(slots=True)
+@value
 class JobChanged:
     job_id: str
     status: JobStatus
 
 
-@attrs.frozen(slots=True)
+@value
 class TaskChanged:
     task_id: str
     status: TaskStatus
 
 
-@attrs.frozen(slots=True)
+@value
 class ProjectChanged:
     project_id: str
     name: str
     status: ProjectStatus
 
 
-@attrs.frozen(slots=True)
+@value
 class WorkerChanged:
     worker_id: str
     status: WorkerStatus
     paused: bool
 
 
-@attrs.frozen(slots=True)
+@value
 class SettingsChanged:
     settings: Settings
 
 
-@attrs.frozen(slots=True)
+@value
 class Ticked:
     """``next_at_ms`` is when to tick again; None when nothing waits for time."""
 
     next_at_ms: int | None
 
 
-@attrs.frozen(slots=True)
+@value
 class Order:
     """
     What a worker has to do for one attempt: run it (``rung`` empty) or stop it, and how far up the ladder.
@@ -93,7 +92,7 @@ class Order:
     reason: str = ""
 
 
-@attrs.frozen(slots=True)
+@value
 class WorkerJoined:
     """
     ``incarnation`` fences every later message. ``orders`` is all that the worker should hold now; ``foreign`` are attempts that it
@@ -108,7 +107,7 @@ class WorkerJoined:
     foreign: tuple[str, ...]
 
 
-@attrs.frozen(slots=True)
+@value
 class HeartbeatAnswered:
     """``known`` is false when this incarnation is not the present one: the process must end its attempts and stop, or join anew."""
 
@@ -121,14 +120,14 @@ class HeartbeatAnswered:
     remedy: str = ""
 
 
-@attrs.frozen(slots=True)
+@value
 class ReportsAnswered:
     """For each report in order: empty when it was taken, else why it was ignored."""
 
     ignored: tuple[str, ...]
 
 
-@attrs.frozen(slots=True)
+@value
 class ProjectView:
     id: str
     number: int
@@ -138,7 +137,7 @@ class ProjectView:
     created_at_ms: int
 
 
-@attrs.frozen(slots=True)
+@value
 class StageView:
     id: str
     index: int
@@ -158,7 +157,7 @@ class StageView:
     run_ms_max: int | None
 
 
-@attrs.frozen(slots=True)
+@value
 class JobView:
     """A job with the count of its tasks by status. Times in milliseconds since the epoch."""
 
@@ -179,7 +178,7 @@ class JobView:
     stages: tuple[StageView, ...] = ()
 
 
-@attrs.frozen(slots=True)
+@value
 class AttemptView:
     """One attempt. ``progress`` from 0 to 1 and ``progress_message`` are soft: known only while it runs."""
 
@@ -204,7 +203,7 @@ class AttemptView:
     progress_message: str = ""
 
 
-@attrs.frozen(slots=True)
+@value
 class TaskView:
     """One task. ``selector`` is the form that people type: job number, dot, position."""
 
@@ -227,7 +226,7 @@ class TaskView:
     attempts: tuple[AttemptView, ...] = ()
 
 
-@attrs.frozen(slots=True)
+@value
 class WorkerView:
     id: str
     number: int
@@ -251,7 +250,7 @@ class WorkerView:
     disk_free_bytes: int
 
 
-@attrs.frozen(slots=True)
+@value
 class JobPage:
     """``next`` is the cursor of the following page; empty on the last."""
 
@@ -259,25 +258,25 @@ class JobPage:
     next: str
 
 
-@attrs.frozen(slots=True)
+@value
 class TaskPage:
     items: tuple[TaskView, ...]
     next: str
 
 
-@attrs.frozen(slots=True)
+@value
 class WorkerPage:
     items: tuple[WorkerView, ...]
     next: str
 
 
-@attrs.frozen(slots=True)
+@value
 class ProjectPage:
     items: tuple[ProjectView, ...]
     next: str
 
 
-@attrs.frozen(slots=True)
+@value
 class TaskResult:
     """The end of one task: its result as JSON when it completed, else the reason why there is none."""
 
@@ -288,16 +287,17 @@ class TaskResult:
     reason: str
 
 
-@attrs.frozen(slots=True)
+@value
 class ResultPage:
-    """Results in order of position. ``done`` is false while some of the job's tasks have not ended."""
+    """Results in order of position. ``done``: all tasks of the asked stages have ended; ``ended``: the job has."""
 
     items: tuple[TaskResult, ...]
     next: str
     done: bool
+    ended: bool
 
 
-@attrs.frozen(slots=True)
+@value
 class Reason:
     """
     One thing that keeps work waiting, or made it end.
@@ -312,7 +312,7 @@ class Reason:
     until_ms: int | None = None
 
 
-@attrs.frozen(slots=True)
+@value
 class WhyAnswered:
     """Ranked reasons, the one that matters most first."""
 
@@ -321,7 +321,7 @@ class WhyAnswered:
     reasons: tuple[Reason, ...]
 
 
-@attrs.frozen(slots=True)
+@value
 class Overview:
     """The whole in numbers. ``quarantined`` names stored rows that could not be read at the start."""
 

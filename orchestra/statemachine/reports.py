@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-import attrs
-
 from orchestra.statemachine.commands import Command
 from orchestra.statemachine.records import Cause
 from orchestra.statemachine.replies import HeartbeatAnswered, ReportsAnswered
+from orchestra.statemachine.values import value
 
 
 class Happening(StrEnum):
@@ -21,7 +20,7 @@ class Happening(StrEnum):
     STOPPED = "stopped"
 
 
-@attrs.frozen(slots=True)
+@value
 class AttemptReport:
     """
     One thing that happened to one attempt.
@@ -40,7 +39,7 @@ class AttemptReport:
     fraction: float = 0.0
 
 
-@attrs.frozen(slots=True)
+@value
 class AttemptsReported(Command[ReportsAnswered]):
     """A worker tells what happened, oldest first. Repeating a report changes nothing."""
 
@@ -49,7 +48,7 @@ class AttemptsReported(Command[ReportsAnswered]):
     reports: tuple[AttemptReport, ...]
 
 
-@attrs.frozen(slots=True)
+@value
 class Heartbeat(Command[HeartbeatAnswered]):
     """
     A worker is alive, and lists the attempts that it holds (running, or ended and not yet acknowledged).

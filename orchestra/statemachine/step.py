@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-import attrs
-
 from orchestra.errors import Defect, Rejected
 from orchestra.statemachine import attempts, jobs, policy, projects, tasks, workers
 from orchestra.statemachine.commands import (
@@ -35,9 +33,10 @@ from orchestra.statemachine.reports import AttemptsReported, Heartbeat
 from orchestra.statemachine.rules import drain
 from orchestra.statemachine.state import State
 from orchestra.statemachine.transaction import Move, Transaction
+from orchestra.statemachine.values import value
 
 
-@attrs.frozen(slots=True)
+@value
 class Stimulus:
     """
     All that a step depends on besides the state.
@@ -57,7 +56,7 @@ class Stimulus:
     key: str = ""
 
 
-@attrs.frozen(slots=True)
+@value
 class Outcome:
     """
     What came of a stimulus: the reply (or the `Rejected` that refuses), new and deleted rows to store, effects, and the story.

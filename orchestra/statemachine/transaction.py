@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar, cast
 from orchestra.errors import Conflict, Defect, NotFound
 from orchestra.statemachine.effects import Effect
 from orchestra.statemachine.lifecycles import TABLES, Verb
-from orchestra.statemachine.records import Job, KIND_OF, Record, Settings, Task, evolve
+from orchestra.statemachine.records import KIND_OF, Job, Record, Settings, Task, evolve
 from orchestra.statemachine.state import State
 
 T = TypeVar("T", bound=Record)
