@@ -53,6 +53,7 @@ from orchestra.ports import (
     WatchStory,
 )
 from orchestra.statemachine.commands import CancelJob, Command, StageDraft, SubmitJob, Tick
+from orchestra.statemachine.lifecycles import JobStatus
 from orchestra.statemachine.queries import GetJob, GetOverview
 from orchestra.statemachine.records import Cause
 from orchestra.statemachine.replies import JobAccepted, JobChanged, Order, Overview, ReportsAnswered
@@ -193,19 +194,28 @@ async def check_keys_arrive(serve: Serve) -> None:
         expect(not far.arrived[-1].key, "without a key there is none")
 
 
+def _cancelling(asked: CancelJob) -> JobChanged:
+    return JobChanged(asked.job_id, JobStatus.CANCELLING)
+
+
+def _each_by_name(asked: AttemptsReported) -> ReportsAnswered:
+    return ReportsAnswered(tuple(report.attempt_id for report in asked.reports))
+
+
 async def check_answers_find_their_questions(serve: Serve) -> None:
     """Many questions at once: each gets its own answer."""
     far = FarEnd()
-    far.answers[CancelJob] = lambda asked: JobChanged(asked.job_id, "cancelling")
+    far.answers[CancelJob] = _cancelling
     heard: dict[str, str] = {}
-    async with serve(far) as link, anyio.create_task_group() as group:
+    async with serve(far) as link:
 
         async def cancel(job_id: str) -> None:
             heard[job_id] = (await link.asker.ask(CancelJob(job_id))).job_id
 
         with anyio.fail_after(PATIENCE_S):
-            for number in range(AT_ONCE):
-                group.start_soon(cancel, f"job-{number}")
+            async with anyio.create_task_group() as group:
+                for number in range(AT_ONCE):
+                    group.start_soon(cancel, f"job-{number}")
     expect(len(heard) == AT_ONCE, "each question is answered")
     expect(all(mine == its for mine, its in heard.items()), "each gets its own answer")
 
@@ -258,7 +268,7 @@ async def check_cancelled_question_harms_nobody(serve: Serve) -> None:
     """A caller that gives up leaves the transport usable for others."""
     far = FarEnd()
     far.stalled.add(GetJob)
-    far.answers[CancelJob] = JobChanged("17", "cancelling")
+    far.answers[CancelJob] = _cancelling
     async with serve(far) as link:
         with anyio.move_on_after(PATIENCE_S) as scope:
             async with anyio.create_task_group() as group:
@@ -268,7 +278,7 @@ async def check_cancelled_question_harms_nobody(serve: Serve) -> None:
         expect(not scope.cancelled_caught, "giving up does not wait for the answer")
         with anyio.fail_after(PATIENCE_S):
             heard = await link.asker.ask(CancelJob("17"))
-        expect(heard == JobChanged("17", "cancelling"), "others go on")
+        expect(heard == _cancelling(CancelJob("17")), "others go on")
 
 
 async def check_output_arrives_whole(serve: Serve) -> None:
@@ -295,9 +305,7 @@ async def check_long_messages_arrive(serve: Serve) -> None:
     reports = tuple(
         AttemptReport(f"attempt-{n}", Happening.COMPLETED, largest, Cause.NONE) for n in range(3)
     )
-    far.answers[AttemptsReported] = lambda asked: ReportsAnswered(
-        tuple(report.attempt_id for report in asked.reports)
-    )
+    far.answers[AttemptsReported] = _each_by_name
     async with serve(far) as link:
         await link.asker.ask(job, key="long")
         expect(far.arrived == [Arrived(link.principal, job, "long")], "a long job arrives whole")

@@ -12,8 +12,19 @@ import anyio.to_thread
 import attrs
 
 from orchestra.dialects.asks import AppendLog, Backup
-from orchestra.errors import OrchestraError
-from orchestra.ports import Asker, Log, LogChunk, LogRead, Moved, Push, Story, Watch
+from orchestra.errors import NotFound, OrchestraError
+from orchestra.ports import (
+    Asker,
+    Log,
+    LogChunk,
+    LogRead,
+    Moved,
+    Push,
+    Story,
+    Watch,
+    WatchOrders,
+    WatchStory,
+)
 from orchestra.statemachine.commands import Command
 from orchestra.statemachine.queries import Query
 
@@ -21,6 +32,10 @@ R = TypeVar("R")
 
 PATIENCE_S = 10.0
 """A check that waits for the far end waits no longer than this."""
+
+
+_SILENT = frozenset({AppendLog, Backup, WatchOrders, WatchStory})
+_NOTHING = NotFound("no answer is written for this")
 
 
 class TransportBroken(AssertionError):
@@ -71,7 +86,7 @@ class FarEnd:
             self._changed.notify_all()
         if kind in self.stalled:
             await anyio.sleep_forever()
-        answer = self.answers.get(kind)
+        answer = self.answers.get(kind, None if kind in _SILENT else _NOTHING)
         if isinstance(answer, OrchestraError):
             raise answer
         return answer(arrived.asked) if callable(answer) else answer

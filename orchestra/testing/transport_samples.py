@@ -6,7 +6,7 @@ import types
 from collections.abc import Mapping
 from enum import Enum
 from itertools import count
-from typing import Any, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import attrs
 
@@ -15,6 +15,7 @@ from orchestra.statemachine.records import Amounts, Span
 
 _JSON = b'{"frames": [1, 2.5, null], "name": "\xc3\xa4\\n\\"", "deep": {"a": []}}'
 _ANY_BYTES = bytes(range(256)) + b"\r\n\xff\x00"
+_SPAN = Span(1, 11, 2)
 _AMOUNTS: Amounts = (("cpu", 500), ("gpu", 2_000), ("memory", 2_147_483_648_000))
 
 
@@ -27,9 +28,7 @@ class Samples:
         fan_out: What ``over`` is, where there is one.
     """
 
-    def __init__(
-        self, *, full: bool, fan_out: Span | tuple[bytes, ...] | None = Span(1, 11, 2)
-    ) -> None:
+    def __init__(self, *, full: bool, fan_out: Span | tuple[bytes, ...] | None = _SPAN) -> None:
         self._full = full
         self._fan_out = fan_out
         self._numbers = count(1)
@@ -89,7 +88,7 @@ def variants(cls: type[Any]) -> list[Any]:
 
 
 def _fans_out(cls: type[Any]) -> bool:
-    hints = cast("dict[str, Any]", get_type_hints(cls))
+    hints = get_type_hints(cls)
     inner = [get_args(hint)[0] for hint in hints.values() if get_origin(hint) is tuple]
     nested = [arg for arg in (*hints.values(), *inner) if isinstance(arg, type) and attrs.has(arg)]
     return OVER in hints.values() or any(_fans_out(arg) for arg in nested)

@@ -241,11 +241,13 @@ class HttpApp:
 
                 async def keep_alive() -> None:
                     while route.ping:
-                        await piece(route.ping)
                         await anyio.sleep(PING_S)
+                        await piece(route.ping)
 
                 headers = [(b"content-type", route.stream_media_type.encode()), *_FIXED]
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
+                # Some servers send the header with the first piece: the reader waits for it.
+                await piece(route.ping)
                 group.start_soon(until_gone)
                 group.start_soon(keep_alive)
                 async for push in pushes:

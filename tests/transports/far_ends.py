@@ -82,7 +82,7 @@ def served(
             anyio.run(main)
         except asyncio.CancelledError:
             pass
-        except BaseException as error:  # shown by the test that fails without its server
+        except BaseException as error:  # noqa: BLE001  # raised in the test that needs the server
             failed.append(error)
         finally:
             server.over.set()
@@ -128,7 +128,7 @@ async def serve_memory(far: FarEnd) -> AsyncIterator[Link]:
                 async def work() -> None:
                     try:
                         found.append(await far.take(arrived))
-                    except Exception as error:  # handed on outside the group
+                    except Exception as error:  # noqa: BLE001  # raised outside the group
                         errors.append(error)
                     group.cancel_scope.cancel()
 
