@@ -11,6 +11,8 @@ from orchestra.statemachine.records import Amounts
 
 def check_name(name: str, where: str) -> None:
     """A name is one line of 1 to ``limits.NAME_CHARS_MAX`` visible characters, in Unicode's composed form."""
+    if name.isascii() and name.isprintable() and 0 < len(name.strip()) <= limits.NAME_CHARS_MAX:
+        return
     if not name.strip():
         raise Malformed("it is empty", where=where, remedy="give it a name")
     if len(name) > limits.NAME_CHARS_MAX:

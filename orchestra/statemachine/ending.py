@@ -22,11 +22,11 @@ def backoff_ms(stage: Stage, failures: int, rng: Random) -> int:
 
 def complete(tx: Transaction, attempt: Attempt, result: bytes | None, **end: object) -> None:
     """The worker says that the work is done. A task that is being cancelled stays cancelled; the result is kept."""
-    if attempt.status is AttemptStatus.STARTED:
-        attempt = tx.move(attempt, Verb.RUN, started_at_ms=tx.now_ms)
-    tx.move(
+    seen = (Verb.RUN, Verb.COMPLETE) if attempt.status is AttemptStatus.STARTED else (Verb.COMPLETE,)
+    tx.follow(
         attempt,
-        Verb.COMPLETE,
+        seen,
+        started_at_ms=attempt.started_at_ms or tx.now_ms,
         ended_at_ms=tx.now_ms,
         result=result,
         rung_until_ms=None,
@@ -36,9 +36,8 @@ def complete(tx: Transaction, attempt: Attempt, result: bytes | None, **end: obj
     if task.status is TaskStatus.CANCELLING:
         close(tx, task, "it completed before the stop reached it")
         return
-    if task.status is TaskStatus.LEASED:
-        task = tx.move(task, Verb.RUN)
-    tx.move(task, Verb.COMPLETE, ended_at_ms=tx.now_ms, worker_id=None, cause=Cause.NONE)
+    seen = (Verb.RUN, Verb.COMPLETE) if task.status is TaskStatus.LEASED else (Verb.COMPLETE,)
+    tx.follow(task, seen, ended_at_ms=tx.now_ms, worker_id=None, cause=Cause.NONE, reason="")
 
 
 def fail(tx: Transaction, attempt: Attempt, cause: Cause, message: str, **end: object) -> None:

@@ -23,14 +23,10 @@ _PAIRS = tuple(high + low for high in DIGITS for low in DIGITS)
 
 
 def encode(value: int, chars: int) -> str:
-    """``value`` in base 32 with exactly ``chars`` digits, so that texts sort as numbers do."""
-    digits = []
-    for _ in range(chars):
-        value, digit = divmod(value, 32)
-        digits.append(DIGITS[digit])
-    if value:
+    """``value`` in base 32 with exactly ``chars`` digits (an even count), so that texts sort as numbers do."""
+    if value >> (5 * chars):
         raise ValueError("the number needs more digits")
-    return "".join(reversed(digits))
+    return "".join([_PAIRS[(value >> shift) & 1023] for shift in range(5 * chars - 10, -1, -10)])
 
 
 def decode(text: str) -> int:
@@ -45,7 +41,10 @@ def decode(text: str) -> int:
 
 def new_id(number: int, rng: Random) -> str:
     """The id of a project, job or worker with this number; ``rng`` is seeded by the stimulus."""
-    return encode(number, _NUMBER_CHARS) + encode(rng.getrandbits(5 * _RANDOM_CHARS), _RANDOM_CHARS)
+    bits = rng.getrandbits(5 * _RANDOM_CHARS)
+    return encode(number, _NUMBER_CHARS) + "".join(
+        [_PAIRS[(bits >> shift) & 1023] for shift in range(80, -1, -10)]
+    )
 
 
 def prefix_of(number: int) -> str:

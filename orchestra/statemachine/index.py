@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from orchestra.statemachine import ids
 from orchestra.statemachine.lifecycles import (
@@ -84,6 +84,15 @@ class Index:
         self.reviews: dict[str, int] = {}
         self.finished: deque[str] = deque()
         self.finished_tasks = 0
+        self._follow: dict[type[object], Callable[..., None]] = {
+            Task: self._task,
+            Attempt: self._attempt,
+            Job: self._job,
+            Stage: self._stage,
+            Worker: self._worker,
+            Project: self._project,
+            Receipt: self._receipt,
+        }
 
     @property
     def _settings(self) -> Settings:
@@ -95,27 +104,23 @@ class Index:
     def replace(self, old: Record | None, new: Record | None) -> None:
         """Follow one row from ``old`` to ``new``; None is absence."""
         record = new if new is not None else old
-        if isinstance(record, Task):
-            self._task(old, new)  # type: ignore[arg-type]  # same kind by contract of rows
-        elif isinstance(record, Attempt):
-            self._attempt(old, new)  # type: ignore[arg-type]
-        elif isinstance(record, Job):
-            self._job(old, new)  # type: ignore[arg-type]
-        elif isinstance(record, Stage):
-            self._stage(old, new)  # type: ignore[arg-type]
-        elif isinstance(record, Worker):
-            self._worker(old, new)  # type: ignore[arg-type]
-        elif isinstance(record, Project):
-            if new is None:
-                self.project_names.pop(record.name, None)
-            else:
-                self.project_names[record.name] = record.id
-        elif isinstance(record, Receipt) and new is not None:
-            self.arm(record.until_ms, "receipt", record.id)
+        follow = self._follow.get(type(record))
+        if follow is not None:
+            follow(old, new)
 
     def arm(self, at_ms: int, kind: str, id: str) -> None:
         """Remember to look at a row at ``at_ms``. Whether something is due then is read from the row."""
         heapq.heappush(self.deadlines, (at_ms, kind, id))
+
+    def _project(self, old: Project | None, new: Project | None) -> None:
+        if new is not None:
+            self.project_names[new.name] = new.id
+        elif old is not None:
+            self.project_names.pop(old.name, None)
+
+    def _receipt(self, _: Receipt | None, new: Receipt | None) -> None:
+        if new is not None:
+            self.arm(new.until_ms, "receipt", new.id)
 
     # kinds ------------------------------------------------------------------------------------------------------
 

@@ -45,9 +45,11 @@ class TaskStatus(StrEnum):
 
 
 class AttemptStatus(StrEnum):
-    """The words of the TANGO document's container diagram."""
+    """
+    The words of the TANGO document's container diagram. Its ``ready`` is not here: it is said of the place (a slot) before an
+    attempt and after one, and an attempt begins with ``start()``.
+    """
 
-    READY = "ready"
     STARTED = "started"
     RUNNING = "running"
     COMPLETED = "completed"
@@ -160,8 +162,7 @@ TASK = Table(
 ATTEMPT = Table(
     "attempt",
     (
-        Row(None, V.CREATE, A.READY, "a place on a worker is idle and taken for it"),
-        Row(A.READY, V.START, A.STARTED, "start() is sent to the worker"),
+        Row(None, V.START, A.STARTED, "start() is sent to a worker with a place that is ready"),
         Row(A.STARTED, V.RUN, A.RUNNING, "the work runs"),
         Row(A.STARTED, V.FAIL, A.FAILED, "an error before it ran, or the worker was lost"),
         Row(A.STARTED, V.STOP, A.STOPPED, "stop() before it ran"),

@@ -81,6 +81,10 @@ def head(state: State, shape: Shape) -> Rank | None:
 
 def heads(state: State) -> list[tuple[Rank, Shape]]:
     """The first queued task of every shape, in order of rank."""
+    if len(state.index.ready) == 1:
+        (shape,) = state.index.ready
+        entry = head(state, shape)
+        return [] if entry is None else [(entry, shape)]
     found = [(entry, shape) for shape in list(state.index.ready) if (entry := head(state, shape))]
     found.sort()
     return found
@@ -189,13 +193,13 @@ def lease(tx: Transaction, stage_id: str, worker: Worker) -> Attempt:
             number=number,
             worker_id=worker.id,
             incarnation=worker.incarnation,
-            status=AttemptStatus.READY,
+            status=AttemptStatus.STARTED,
             leased_at_ms=tx.now_ms,
             grace_ms=stage.grace_ms,
         ),
-        Verb.CREATE,
+        Verb.START,
+        reason=worker.name,
     )
-    attempt = tx.move(attempt, Verb.START, reason=worker.name)
     if worker.id in index.free:  # take workers in turn
         del index.free[worker.id]
         index.free[worker.id] = None

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar, cast
 from orchestra.errors import Conflict, Defect, NotFound
 from orchestra.statemachine.effects import Effect
 from orchestra.statemachine.lifecycles import TABLES, Verb
-from orchestra.statemachine.records import KIND_OF, Job, Record, Settings, Task, evolve
+from orchestra.statemachine.records import KIND_OF, Record, Settings, evolve
 from orchestra.statemachine.state import State
 
 T = TypeVar("T", bound=Record)
@@ -23,6 +23,10 @@ class Move(NamedTuple):
     verb: str
     target: str
     reason: str
+
+
+_REASONED = frozenset({"task", "job"})
+"""Kinds whose rows say why they are as they are: the reason of the last move."""
 
 
 class Transaction:
@@ -80,12 +84,18 @@ class Transaction:
             after = record.status  # type: ignore[union-attr]
             if before != after and not table.has_edge(before, after):
                 raise Defect(f"{kind} {id}: no edge {before} -> {after}", story=tuple(self.story))
+        self._store(kind, record)
+        return record
+
+    def _store(self, kind: str, record: Record) -> None:
+        rows = self.state.rows[kind]
+        id = record.id
+        old = rows.get(id)
         rows[id] = record
         self.state.index.replace(old, record)
         self._undo.append((kind, id, old))
         self.changes[kind, id] = record
         self.touched.append((old, record))
-        return record
 
     def create(self, record: T, verb: Verb, reason: str = "") -> T:
         """Store a row that did not exist, and tell the story of its beginning."""
@@ -113,11 +123,31 @@ class Transaction:
                 where=f"{kind}_id",
                 remedy="legal now: " + (", ".join(TABLES[kind].verbs(source)) or "nothing, it has ended"),
             )
-        if isinstance(record, (Task, Job)):
+        if kind in _REASONED:
             fields["reason"] = reason
         moved = evolve(record, status=target, **fields)
-        self.put(moved)
+        self._store(kind, moved)  # the table has just allowed this edge
         self.story.append(Move(kind, record.id, source, verb, target, reason))
+        return moved
+
+    def follow(self, record: T, verbs: tuple[Verb, ...], **fields: object) -> T:
+        """
+        Several moves at once, when an observer saw only the last: each is told in the story, the row is stored once.
+
+        Raises:
+            Conflict: One of them is not legal where it would be made.
+        """
+        kind = KIND_OF[type(record)]
+        table = TABLES[kind]
+        status = record.status  # type: ignore[union-attr]  # only kinds with a table move
+        for verb in verbs:
+            target = table.target(status, verb)
+            if target is None:
+                raise Conflict(f"the {kind} is {status}, so it can not {verb}", where=f"{kind}_id")
+            self.story.append(Move(kind, record.id, status, verb, target, ""))
+            status = target
+        moved = evolve(record, status=status, **fields)
+        self._store(kind, moved)
         return moved
 
     def change(self, record: T, **fields: object) -> T:
