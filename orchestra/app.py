@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 from orchestra.calls import Options, TaskFunction
 from orchestra.errors import Conflict, Malformed
@@ -150,6 +150,7 @@ class App:
 
         amounts = None if capacity is None else _amounts(capacity, "capacity")
         async with (
+            ungrouped(),
             compose.open_orchestrator(self.path) as orchestrator,
             compose.local_workers(
                 orchestrator,
@@ -203,6 +204,20 @@ class App:
                 yield {"orchestra": Client(orchestrator.for_principal("local"))}
             finally:
                 mounted.serve(None)
+
+
+@asynccontextmanager
+async def ungrouped() -> AsyncIterator[None]:
+    """What is raised inside comes out as itself: task groups between would wrap a lone exception in groups of one."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        lone: BaseException = group
+        while isinstance(lone, BaseExceptionGroup) and len(lone.exceptions) == 1:
+            lone = cast("BaseExceptionGroup[BaseException]", lone).exceptions[0]
+        if lone is group:
+            raise
+        raise lone from lone.__cause__
 
 
 def _mode(fn: Callable[..., object], wanted: str) -> str:

@@ -38,6 +38,7 @@ from orchestra.statemachine.records import OnFailure
 from orchestra.statemachine.replies import (
     JobAccepted,
     JobView,
+    ResultPage,
     TaskResult,
     TaskView,
     WhyAnswered,
@@ -130,7 +131,7 @@ class Client:
     def _accepted(self, accepted: JobAccepted, wanted: Any) -> Job[Any]:
         for warning in accepted.warnings:
             _LOGGER.warning("job %s: %s", accepted.number, warning)
-        return Job(self, accepted.job_id, accepted.number, wanted)
+        return Job(self, accepted.job_id, accepted.number, wanted, fresh=not accepted.repeated)
 
     async def job(self, selector: str | int) -> Job[Any]:
         """The handle of a job by id, number or ``last``. Raises `NotFound`."""
@@ -202,8 +203,11 @@ class Client:
 class Job(Generic[R]):
     """A handle of one job. ``R`` is the type of its tasks' results."""
 
-    def __init__(self, client: Client, id: str, number: int, result_type: Any) -> None:
+    def __init__(
+        self, client: Client, id: str, number: int, result_type: Any, *, fresh: bool = False
+    ) -> None:
         self.client = client
+        self._fresh = fresh
         self.id = id
         self.number = number
         self._result_type = result_type
@@ -224,20 +228,22 @@ class Job(Generic[R]):
         Wait for the end, without polling. Raises TimeoutError after ``timeout_s`` seconds; the job goes on.
         """
         with anyio.fail_after(timeout_s) if timeout_s is not None else nullcontext():
-            await self._ended()
+            await self._page_at_end(ListResults(self.id, "", "", 1), whole=True)
         return await self.view()
 
-    async def _ended(self) -> None:
-        """Return when the job has ended. Subscribes first and looks then, so that the end can not fall in between."""
+    async def _page_at_end(self, query: ListResults, *, whole: bool = False) -> ResultPage:
+        """
+        The answer once its tasks have ended, or with ``whole`` once the job has. Subscribes first and looks then, so that the end can not fall in between.
+        """
         while True:
             watch = WatchStory(job_id=self.id, kinds=("job",))
             async with self.client.asker.watch(watch) as pushes:
-                page = await self.client.asker.answer(ListResults(self.id, "", "", 1))
-                if page.ended:
-                    return
+                page = await self.client.asker.answer(query)
+                if page.ended or (page.done and not whole):
+                    return page
                 async for push in pushes:
                     if isinstance(push, Moved) and push.target in JOB_FINAL:
-                        return
+                        return await self.client.asker.answer(query)
                     if isinstance(push, Lagged):
                         break
                 else:
@@ -253,8 +259,8 @@ class Job(Generic[R]):
         """
         with anyio.fail_after(timeout_s) if timeout_s is not None else nullcontext():
             ends = await self._all_ends(stage)
-        if any(end.status is not TaskStatus.COMPLETED for end in ends):
-            raise await self._failure(await self.view())
+            if any(end.status is not TaskStatus.COMPLETED for end in ends):
+                raise await self._failure(await self.wait())
         from orchestra.encoding import decode
 
         return [cast("R", decode(end.result or b"null", self._result_type)) for end in ends]
@@ -262,10 +268,11 @@ class Job(Generic[R]):
     async def _all_ends(self, stage: str) -> list[TaskResult]:
         """The ends of a stage's tasks, waiting for the job to end unless they are all there."""
         query = ListResults(self.id, stage)
-        page = await self.client.asker.answer(query)
-        if not page.done:
-            await self._ended()
-            page = await self.client.asker.answer(query)
+        # A job that was submitted just now is hardly done: subscribe before the first look.
+        page = None if self._fresh else await self.client.asker.answer(query)
+        self._fresh = False
+        if page is None or not page.done:
+            page = await self._page_at_end(query)
         ends = list(page.items)
         while page.next:
             page = await self.client.asker.answer(ListResults(self.id, stage, page.next))

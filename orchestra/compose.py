@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import secrets
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from orchestra.config import Address, Config
     from orchestra.transports.http import HttpApp
     from orchestra.transports.mounting import Application
+
+_USUAL_THRESHOLD = 700
+_CALM_THRESHOLDS = (50_000, 20, 50)
+"""Measured with 256 clients of small tasks: 40 to 65 us a task less than with Python's own (700, 10, 10)."""
 
 EMBEDDED = "embedded"
 """The label of workers that live in the orchestrator's own process: when it starts, those of its former life are gone."""
@@ -49,7 +54,7 @@ async def open_orchestrator(path: str | None) -> AsyncIterator[Orchestrator]:
     store = await open_store(path)
     try:
         orchestrator = Orchestrator(store)
-        async with anyio.create_task_group() as group:
+        async with _calm_collector(), anyio.create_task_group() as group:
             await group.start(orchestrator.run)
             await _bury_embedded(orchestrator)
             try:
@@ -59,6 +64,22 @@ async def open_orchestrator(path: str | None) -> AsyncIterator[Orchestrator]:
     finally:
         with anyio.CancelScope(shield=True):
             await store.aclose()
+
+
+@asynccontextmanager
+async def _calm_collector() -> AsyncIterator[None]:
+    """
+    Let the garbage collector look less often while many records live: they hold no circles, and looking through them cost a third of
+    the time of small tasks. A host that set thresholds of its own keeps them.
+    """
+    usual = gc.get_threshold()
+    if usual[0] == _USUAL_THRESHOLD:
+        gc.set_threshold(*_CALM_THRESHOLDS)
+    try:
+        yield
+    finally:
+        if gc.get_threshold() == _CALM_THRESHOLDS:
+            gc.set_threshold(*usual)
 
 
 async def _bury_embedded(orchestrator: Orchestrator) -> None:

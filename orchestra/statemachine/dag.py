@@ -16,6 +16,8 @@ def resolve(drafts: Sequence[StageDraft]) -> list[tuple[tuple[int, ...], tuple[i
     Raises:
         Malformed: A name is there twice, is unknown, or the graph has a circle (the message names it).
     """
+    if len(drafts) == 1 and not drafts[0].after and not drafts[0].pairwise:
+        return [((), ())]
     index: dict[str, int] = {}
     for number, draft in enumerate(drafts):
         if draft.name in index:

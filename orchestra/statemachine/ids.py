@@ -12,12 +12,11 @@ attempt continues its parent's id, so whatever belongs to a job shares a prefix 
 
 from __future__ import annotations
 
-from random import Random
-
 DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 _VALUES = {digit: value for value, digit in enumerate(DIGITS)}
 _NUMBER_CHARS = 8
 _RANDOM_CHARS = 18
+RANDOM_BITS = 5 * _RANDOM_CHARS
 ROOT_CHARS = _NUMBER_CHARS + _RANDOM_CHARS
 _PAIRS = tuple(high + low for high in DIGITS for low in DIGITS)
 
@@ -39,9 +38,8 @@ def decode(text: str) -> int:
     return value
 
 
-def new_id(number: int, rng: Random) -> str:
-    """The id of a project, job or worker with this number; ``rng`` is seeded by the stimulus."""
-    bits = rng.getrandbits(5 * _RANDOM_CHARS)
+def new_id(number: int, bits: int) -> str:
+    """The id of a project, job or worker with this number; of ``bits`` the lowest ``RANDOM_BITS`` count."""
     return encode(number, _NUMBER_CHARS) + "".join(
         [_PAIRS[(bits >> shift) & 1023] for shift in range(80, -1, -10)]
     )

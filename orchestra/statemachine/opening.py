@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from orchestra.errors import Conflict
-from orchestra.statemachine import ids
 from orchestra.statemachine.bounds import check_name
 from orchestra.statemachine.lifecycles import ProjectStatus, Verb
 from orchestra.statemachine.records import Project, evolve
@@ -19,7 +18,7 @@ def ensure_project(tx: Transaction, name: str) -> Project:
     counters = tx.put(evolve(tx.state.counters, projects=tx.state.counters.projects + 1))
     return tx.create(
         Project(
-            id=ids.new_id(counters.projects, tx.rng),
+            id=tx.new_id(counters.projects),
             number=counters.projects,
             name=name,
             owner=tx.principal,

@@ -12,7 +12,7 @@ from orchestra.statemachine.lifecycles import JOB_FINAL, TASK_FINAL, JobStatus, 
 from orchestra.statemachine.records import Job, OnFailure, Record, Stage, Task
 from orchestra.statemachine.scheduling import match
 from orchestra.statemachine.transaction import Transaction
-from orchestra.statemachine.unfolding import advance, review_one
+from orchestra.statemachine.unfolding import advance, pending, review_one
 
 
 def drain(tx: Transaction) -> None:
@@ -24,18 +24,23 @@ def drain(tx: Transaction) -> None:
         while seen < len(tx.touched):
             old, new = tx.touched[seen]
             seen += 1
-            if isinstance(new, Task):
-                _after_task(tx, old, new, jobs)
-            elif isinstance(new, Job) and old is None:
+            kind = type(new)
+            if kind is Task:
+                if new.status in TASK_FINAL or (old is not None and old.status in TASK_FINAL):
+                    _after_task(tx, old, new, jobs)
+            elif kind is Job and old is None and not new.tasks:
                 jobs[new.id] = None
         ensure(seen <= limits.RULES_MAX, "the rules run in a circle")
+        if not pending(tx.state):
+            break
         before = len(tx.touched)
         budget = advance(tx, budget)
         if len(tx.touched) == before:
             break
     for job_id in jobs:
         _finish(tx, job_id)
-    match(tx)
+    if tx.state.index.free and tx.state.index.ready:
+        match(tx)
 
 
 def _after_task(tx: Transaction, old: Record | None, new: Task, jobs: dict[str, None]) -> None:

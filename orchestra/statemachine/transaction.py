@@ -6,6 +6,7 @@ from random import Random
 from typing import NamedTuple, TypeVar, cast
 
 from orchestra.errors import Conflict, Defect, NotFound
+from orchestra.statemachine import ids
 from orchestra.statemachine.effects import Effect
 from orchestra.statemachine.lifecycles import TABLES, Verb
 from orchestra.statemachine.records import KIND_OF, Record, Settings, evolve
@@ -47,6 +48,7 @@ class Transaction:
         self.touched: list[tuple[Record | None, Record]] = []
         self._undo: list[tuple[str, str, Record | None]] = []
         self._seed = seed
+        self._drawn = False
         self._rng: Random | None = None
 
     @property
@@ -55,6 +57,14 @@ class Transaction:
         if self._rng is None:
             self._rng = Random(self._seed)
         return self._rng
+
+    def new_id(self, number: int) -> str:
+        """The id of a project, job or worker with this number."""
+        if self._drawn:
+            return ids.new_id(number, self.rng.getrandbits(ids.RANDOM_BITS))
+        # The seed itself is random: the first id needs no generator, whose making costs as much as ten rows.
+        self._drawn = True
+        return ids.new_id(number, self._seed)
 
     @property
     def settings(self) -> Settings:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestra.errors import Conflict, LimitReached
-from orchestra.statemachine import ids, limits
+from orchestra.statemachine import limits
 from orchestra.statemachine.bounds import (
     check_amounts,
     check_labels,
@@ -93,7 +93,7 @@ def _enrol(tx: Transaction, known: Worker | None, command: JoinWorker) -> Worker
     counters = tx.put(evolve(tx.state.counters, workers=tx.state.counters.workers + 1))
     return tx.create(
         Worker(
-            id=ids.new_id(counters.workers, tx.rng),
+            id=tx.new_id(counters.workers),
             number=counters.workers,
             name=command.name,
             incarnation=1 if known is None else known.incarnation + 1,

@@ -2,7 +2,8 @@
 Results of earlier stages in the options of a later one.
 
 A template may hold, anywhere as a JSON value, ``{"$results": "stage"}``, which stands for the list of all results of that stage
-in order of position, or ``{"$result": "stage"}``, which stands for the result of the task with the same offset in a pairwise stage.
+in order of position, or ``{"$result": "stage"}``, which stands for the result of the task with the same offset in a pairwise stage, or the only one of a
+stage of one task.
 Results are put in as the bytes that they are, unread.
 """
 
@@ -126,10 +127,12 @@ class Results:
 
     async def _one(self, order: Order, stage: str, asker: Asker) -> bytes:
         view = await self._stage(order.job_id, stage, asker)
-        if order.offset >= view.size:
+        # A stage of one task has one result, which is the same for every task after it.
+        offset = 0 if view.size == 1 else order.offset
+        if offset >= view.size:
             problem = f"stage {stage!r} has {view.size} tasks and this is task {order.offset + 1}"
             raise Malformed(problem, where="template", remedy="pair stages of the same size")
-        task_id = ids.task_id(order.job_id, view.first + order.offset)
+        task_id = ids.task_id(order.job_id, view.first + offset)
         task = await asker.answer(GetTask(task_id))
         for attempt in reversed(task.attempts):
             if attempt.status is AttemptStatus.COMPLETED and task.status is TaskStatus.COMPLETED:
