@@ -40,9 +40,9 @@ def split(shared: Path) -> None:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
-    digits = load_digits()
+    pixels, labels = load_digits(return_X_y=True)
     learn, judge, learn_labels, judge_labels = train_test_split(
-        digits.data, digits.target, test_size=0.25, random_state=SEED, stratify=digits.target
+        pixels, labels, test_size=0.25, random_state=SEED, stratify=labels
     )
     content = io.BytesIO()
     np.savez_compressed(
@@ -69,7 +69,7 @@ def train(shared: Path, c: float, gamma: float) -> None:
     print(f"C={c:g} gamma={gamma:g}: {found['correct']} of {found['of']} correct")
 
 
-def classifier_of(c: float, gamma: float) -> Any:
+def classifier_of(c: float, gamma: Any) -> Any:
     from sklearn.svm import SVC
 
     return SVC(C=c, gamma=gamma, kernel="rbf")
@@ -141,7 +141,8 @@ def picture(matrix: Any, images: Any, truth: Any, said: Any, accuracy: float) ->
     from matplotlib.colors import LogNorm
 
     figure = plt.figure(figsize=(11, 6), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(3, 2))
+    halves: Any = figure.subfigures(1, 2, width_ratios=(3, 2))
+    left, right = halves
     axes = left.subplots()
     axes.imshow(np.maximum(matrix, 0.5), cmap="GnBu", norm=LogNorm(0.5, matrix.max()))
     for row, column in np.ndindex(matrix.shape):

@@ -23,9 +23,9 @@ from PIL import Image
 
 FRAMES = 24
 FRAMES_PER_SECOND = 16
-WIDTH, HEIGHT = 400, 224
+WIDTH, HEIGHT = 320, 180
 SAMPLES = 2  # rays a side of a pixel, so that edges are smooth
-BOUNCES = 3
+BOUNCES = 2
 SPHERES = 5  # that circle; in the whole film each moves on to the next one's place
 ATTEMPTS_OF_THE_UNLUCKY = 3
 NEAR = 1e-3  # a reflected ray starts so far off its surface, or it would hit it again
@@ -97,8 +97,12 @@ def sea_normals(points: Any, time: float) -> Any:
     phase = 2 * np.pi * time
     fade = 0.05 / (1 + 0.02 * (x * x + z * z))
     slopes = np.zeros_like(points)
-    slopes[:, 0] = fade * (np.sin(3.1 * x + 1.7 * z + phase) + 0.6 * np.sin(6.3 * x - 2.9 * z - phase))
-    slopes[:, 2] = fade * (np.sin(2.3 * z - 1.3 * x + phase) + 0.6 * np.cos(5.9 * z + 3.7 * x - phase))
+    slopes[:, 0] = fade * (
+        np.sin(3.1 * x + 1.7 * z + phase) + 0.6 * np.sin(6.3 * x - 2.9 * z - phase)
+    )
+    slopes[:, 2] = fade * (
+        np.sin(2.3 * z - 1.3 * x + phase) + 0.6 * np.cos(5.9 * z + 3.7 * x - phase)
+    )
     slopes[:, 1] = 1
     return slopes / np.linalg.norm(slopes, axis=1, keepdims=True)
 
@@ -189,7 +193,9 @@ def picture(time: float) -> Image.Image:
         bands.append(band.reshape(len(rows), wide, 3))
         progress((number + 1) / 4, f"band {number + 1} of 4")
     light = np.concatenate(bands)
-    light = light * (1 + light / 6) / (1 + light)  # bright light keeps its colour instead of being cut off
+    light = (
+        light * (1 + light / 6) / (1 + light)
+    )  # bright light keeps its colour instead of being cut off
     light = light.reshape(HEIGHT, SAMPLES, WIDTH, SAMPLES, 3).mean(axis=(1, 3))
     grey = light.mean(axis=2, keepdims=True)
     shades = np.clip(1.12 * (grey + 1.45 * (light - grey)), 0, 1) ** (1 / 2) * 255
@@ -216,8 +222,10 @@ def join(shared: Path) -> None:
     strip = Image.new("RGB", (WIDTH, HEIGHT * 4))
     for place in range(4):
         strip.paste(frames[place * FRAMES // 4], (0, place * HEIGHT))
-    palette = strip.quantize(256, method=Image.Quantize.MEDIANCUT)
-    drawn = [frame.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for frame in frames]
+    palette = strip.quantize(256, method=Image.Quantize.MAXCOVERAGE, kmeans=2)
+    drawn = [
+        frame.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for frame in frames
+    ]
     content = io.BytesIO()
     drawn[0].save(
         content,
@@ -239,9 +247,24 @@ def join(shared: Path) -> None:
 def encode(ffmpeg: str, shared: Path) -> None:
     """film.mp4, four times through the loop."""
     partial = shared / f".film.{os.getpid()}.mp4"
-    command = [ffmpeg, "-v", "error", "-y", "-stream_loop", "3", "-framerate", str(FRAMES_PER_SECOND)]
-    command += ["-i", str(shared / "frames" / "frame-%04d.png"), "-pix_fmt", "yuv420p", str(partial)]
-    subprocess.run(command, check=True)
+    command = [
+        ffmpeg,
+        "-v",
+        "error",
+        "-y",
+        "-stream_loop",
+        "3",
+        "-framerate",
+        str(FRAMES_PER_SECOND),
+    ]
+    command += [
+        "-i",
+        str(shared / "frames" / "frame-%04d.png"),
+        "-pix_fmt",
+        "yuv420p",
+        str(partial),
+    ]
+    subprocess.run(command, check=True)  # noqa: S603 - no shell, and our own words only
     partial.replace(shared / "film.mp4")
     print(shared / "film.mp4")
 

@@ -172,7 +172,8 @@ def plot(shared: Path) -> None:
     catalogue = catalogue_of(shared)
     progress(0.3, "drawing")
     with fits.open(image_path()) as file:
-        image, header = file[0].data, file[0].header
+        primary: Any = file[0]
+        image, header = primary.data, primary.header
     figure = plt.figure(figsize=(9.6, 9), layout="constrained")
     axes = figure.add_subplot(projection=WCS(header))
     low, high = np.percentile(image, (2, 99.8))

@@ -34,7 +34,7 @@ from orchestra.dialects.toml_fields import (
 from orchestra.errors import Malformed
 from orchestra.statemachine import limits
 from orchestra.statemachine.commands import StageDraft, SubmitJob
-from orchestra.statemachine.records import OnFailure
+from orchestra.statemachine.records import Amounts, OnFailure
 
 PROCESS_APP = "process"
 """The app of stages that run a program."""
@@ -42,25 +42,9 @@ PROCESS_APP = "process"
 PROJECT_KEYS = ("name", "shared")
 JOB_KEYS = ("name", "priority", "on_failure")
 STAGE_KEYS = (
-    "argv",
-    "app",
-    "args",
-    "kwargs",
-    "over",
-    "after",
-    "pairwise",
-    "needs",
-    "labels",
-    "priority",
-    "retries",
-    "backoff",
-    "backoff_max",
-    "timeout",
-    "queue_timeout",
-    "grace",
-    "env",
-    "inherit",
-    "stdin",
+    *("argv", "env", "inherit", "stdin", "app", "args", "kwargs"),
+    *("over", "after", "pairwise", "needs", "labels", "priority"),
+    *("retries", "backoff", "backoff_max", "timeout", "queue_timeout", "grace"),
 )
 SECTIONS = {"project": PROJECT_KEYS, "job": JOB_KEYS, "stages": STAGE_KEYS}
 
@@ -71,6 +55,8 @@ _DEEP_KEY = re.compile(
 )
 """A key of 65 parts: tomllib's memory grows with the square of a key's parts, so none that deep reaches it."""
 
+_NO_AMOUNTS: Amounts = ()
+_NO_WORDS: tuple[str, ...] = ()
 T = TypeVar("T")
 
 
@@ -108,10 +94,10 @@ def parse(text: str, *, folder: str) -> SubmitJob:
         homes = [section for section in ("project", "job") if key in SECTIONS[section]]
         if homes:
             mistakes.remark(key, f"it belongs under [{homes[0]}]")
-    project = mistakes.taken(content, "project", "", table, {})
+    project = mistakes.taken(content, "project", "", table, _no_fields())
     if "project" not in content:
         mistakes.add("project", "is missing", 'begin with [project] and name = "..."')
-    job = mistakes.taken(content, "job", "", table, {})
+    job = mistakes.taken(content, "job", "", table, _no_fields())
     mistakes.unknown(project, PROJECT_KEYS, "project")
     mistakes.unknown(job, JOB_KEYS, "job")
     known = {"here": folder}
@@ -162,7 +148,7 @@ def _toml(text: str, folder: str) -> Table:
 
 def _stages(content: Table, known: dict[str, str], mistakes: Mistakes) -> tuple[StageDraft, ...]:
     """Every stage in the file's order, with the names in ``after`` and ``pairwise`` looked up."""
-    entries = mistakes.taken(content, "stages", "", table, {})
+    entries = mistakes.taken(content, "stages", "", table, _no_fields())
     if not entries and mistakes.clean_at("stages"):
         mistakes.add(
             "stages", "there is no stage", 'add [stages.NAME] with argv = ["program", "argument"]'
@@ -211,7 +197,7 @@ def _stage(
     def take(key: str, read: Callable[[object, str], T], default: T) -> T:
         return mistakes.taken(fields, key, where, read, default)
 
-    needs = take("needs", lambda value, at: units.amounts(value, where=at), ())
+    needs = take("needs", _needs, _NO_AMOUNTS)
     memory = dict(needs).get("memory", 0) // 1000
     app, template = _work(fields, where, memory, _Place(known, unfolded.keys), mistakes)
     if len(template) > limits.TEMPLATE_BYTES_MAX:
@@ -260,7 +246,7 @@ def _work(
         kwargs = mistakes.taken(fields, "kwargs", where, _kwargs, b"{}")
         return app, b'{"args":' + args + b',"kwargs":' + kwargs + b"}"
     template: dict[str, Any] = {
-        "argv": mistakes.taken(fields, "argv", where, _argv_in(place), ()),
+        "argv": mistakes.taken(fields, "argv", where, _argv_in(place), _NO_WORDS),
         "env": mistakes.taken(fields, "env", where, _env_in(place), None),
         "inherit": mistakes.taken(fields, "inherit", where, _inherit, None),
         "stdin": mistakes.taken(fields, "stdin", where, _stdin_in(place), None),
@@ -355,9 +341,17 @@ def _app(value: object, where: str) -> str:
 
 
 def _on_failure(value: object, where: str) -> OnFailure:
-    if value in tuple(OnFailure):
+    if isinstance(value, str) and value in tuple(OnFailure):
         return OnFailure(value)
     raise Malformed(f'{shown(value)} is neither "continue" nor "stop"', where=where)
+
+
+def _needs(value: object, where: str) -> Amounts:
+    return units.amounts(value, where=where)
+
+
+def _no_fields() -> Table:
+    return {}
 
 
 def _priority(value: object, where: str) -> int:
