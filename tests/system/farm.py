@@ -1,0 +1,219 @@
+"""A server and workers as real processes on one folder, to be killed, frozen and started again."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import psutil
+
+from orchestra.client import Client
+from orchestra.compose import connect
+from orchestra.errors import Unavailable
+from orchestra.ports import Moved, Story
+from orchestra.statemachine.commands import StageDraft
+from orchestra.statemachine.lifecycles import TASK_FINAL
+from orchestra.statemachine.records import Span
+from tests.tidy import ROOT
+
+BOUND_S = 30.0
+"""Nothing that a test waits for takes so long, even on a machine that is busy with other things."""
+
+PAUSE_S = 0.02
+"""Between two looks at what another process does."""
+
+
+class Child:
+    """One process that a test started."""
+
+    def __init__(self, argv: list[str], errors: Path) -> None:
+        with errors.open("ab") as stderr:
+            self.process = subprocess.Popen(
+                argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr
+            )
+        self._errors = errors
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    async def line(self) -> dict[str, Any]:
+        """The next line of its stdout, which is JSON."""
+        assert self.process.stdout is not None
+        fd = self.process.stdout.fileno()
+        read = b""
+        with anyio.fail_after(BOUND_S):
+            while not read.endswith(b"\n"):
+                await anyio.wait_readable(fd)
+                part = os.read(fd, 4096)
+                assert part, f"it died: {self._errors.read_text()[-3000:]}"
+                read += part
+        return dict(json.loads(read))
+
+    def freeze(self) -> None:
+        """This process only, as ``kill -STOP``."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """As ``kill -9``; it is gone on return."""
+        self.process.kill()
+        self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+    def descendants(self) -> list[int]:
+        return [each.pid for each in psutil.Process(self.pid).children(recursive=True)]
+
+
+class Farm:
+    """
+    The processes, the file, and what the tasks wrote.
+
+    Attributes:
+        mark: Is in the environment of every program that the tasks start, as ``MARK``.
+        port: Of the server, the same after each start.
+        ready_s: When the server last said that it serves (`time.monotonic`).
+    """
+
+    def __init__(self, folder: Path, lease_ms: int) -> None:
+        self.folder = folder
+        self.data = folder / "farm.db"
+        self.runs_folder = folder / "runs"
+        self.runs_folder.mkdir()
+        self.mark = secrets.token_hex(8)
+        self.lease_ms = lease_ms
+        self.port = _free_port()
+        self.ready_s = 0.0
+        self.children: list[Child] = []
+
+    def url(self, scheme: str = "http") -> str:
+        return f"{scheme}://127.0.0.1:{self.port}"
+
+    async def serve(self, broken: str = "", **options: str) -> Child:
+        """Start a server and wait until it says that it serves."""
+        argv = [sys.executable, "-m", "tests.system.server", "--data", str(self.data)]
+        argv += ["--port", str(self.port), "--lease-ms", str(self.lease_ms), "--broken", broken]
+        argv += [word for name, value in options.items() for word in (f"--{name}", value)]
+        child = self._start(argv, "server")
+        assert (await child.line())["port"] == self.port
+        self.ready_s = time.monotonic()
+        return child
+
+    async def join(
+        self,
+        name: str,
+        slots: int,
+        *,
+        scheme: str = "http",
+        loop: str = "asyncio",
+        broken: str = "",
+    ) -> Child:
+        """Start a worker and wait until it has joined."""
+        argv = [sys.executable, "-m", "tests.system.worker", self.url(scheme), "--name", name]
+        argv += ["--slots", str(slots), "--folder", str(self.folder / name), "--loop", loop]
+        child = self._start([*argv, "--broken", broken], name)
+        await child.line()
+        return child
+
+    def _start(self, argv: list[str], name: str) -> Child:
+        child = Child(argv, self.folder / f"{name}.err")
+        self.children.append(child)
+        return child
+
+    def stage(self, script: str, tasks: int, **fields: Any) -> StageDraft:
+        """Tasks that run a script of the shell, with ``$RUNS/$ORCHESTRA_TASK`` as a file of their own."""
+        env = {"MARK": self.mark, "RUNS": str(self.runs_folder)}
+        template = {"argv": ["/bin/sh", "-c", script], "env": env}
+        over = Span(0, tasks) if tasks > 1 else None
+        return StageDraft("work", "process", json.dumps(template).encode(), over=over, **fields)
+
+    def runs(self) -> dict[str, list[int]]:
+        """The numbers of the attempts that ran, by task."""
+        return {
+            path.name: [int(line) for line in path.read_text().split()]
+            for path in self.runs_folder.iterdir()
+        }
+
+    @asynccontextmanager
+    async def client(self, scheme: str = "http") -> AsyncGenerator[Client]:
+        async with connect(self.url(scheme)) as client:
+            yield client
+
+    async def story(self) -> list[Moved]:
+        """All that happened."""
+        found: list[Moved] = []
+        async with self.client() as client:
+            while True:
+                page = await client.asker.story(Story(found[-1].number if found else 0, 500))
+                found.extend(page)
+                if len(page) < 500:
+                    return found
+
+    async def ends(self, count: int, after: int = 0) -> int:
+        """Wait until that many tasks ended after a cursor; the cursor where they have."""
+        with anyio.fail_after(BOUND_S):
+            async with self.client("ws") as client:
+                async for moved in client.events(after=after):
+                    if moved.kind == "task" and moved.target in TASK_FINAL:
+                        count -= 1
+                    if count <= 0:
+                        return moved.number
+        raise AssertionError("the server closed the subscription")
+
+    async def until(self, met: Callable[[Client], Any], bound_s: float = BOUND_S) -> float:
+        """Ask until the answer is true, over a connection that may fail; how long it took in seconds."""
+        began = time.monotonic()
+        with anyio.fail_after(bound_s):
+            while True:
+                try:
+                    async with self.client() as client:
+                        while not await met(client):
+                            await anyio.sleep(PAUSE_S)
+                    return time.monotonic() - began
+                except Unavailable:
+                    await anyio.sleep(PAUSE_S)
+
+    def close(self) -> None:
+        for child in self.children:
+            if child.process.poll() is None:
+                child.thaw()
+            child.kill()
+
+
+async def until(met: Callable[[], bool], bound_s: float = BOUND_S) -> float:
+    """Look until it is so; how long it took in seconds."""
+    began = time.monotonic()
+    with anyio.fail_after(bound_s):
+        while not met():
+            await anyio.sleep(PAUSE_S)
+    return time.monotonic() - began
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@asynccontextmanager
+async def open_farm(folder: Path, *, lease_ms: int = 6_000) -> AsyncGenerator[Farm]:
+    """A farm without anybody in it; at the end everything of it is killed."""
+    farm = Farm(folder, lease_ms)
+    try:
+        yield farm
+    finally:
+        farm.close()

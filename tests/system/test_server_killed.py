@@ -1,0 +1,161 @@
+"""
+``kill -9`` of the server in the middle of a job, five times: no acknowledged task is lost, none runs twice, and work goes on at once.
+
+The negative controls break one law each and see the same checks fail.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import anyio
+import pytest
+
+from orchestra.client import Client
+from orchestra.errors import Unavailable
+from orchestra.ports import Moved
+from orchestra.statemachine.commands import SubmitJob
+from orchestra.statemachine.lifecycles import JOB_FINAL
+from tests.system.farm import BOUND_S, Child, Farm, open_farm, until
+from tests.system.laws import not_ended_once, not_run_once, slower_than, still_alive
+
+pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.slow]
+
+SCRIPT = 'echo "$ORCHESTRA_ATTEMPT_NUMBER" >> "$RUNS/$ORCHESTRA_TASK"; sleep 0.05'
+RECOVERY_S = 2.0
+PRESENT = -1
+
+
+class Submitter:
+    """Submits jobs of one task, again with the same key while the answer is unknown, and remembers what was acknowledged."""
+
+    def __init__(self, farm: Farm) -> None:
+        self.farm = farm
+        self.acknowledged: dict[str, int] = {}
+        self.enough = False
+
+    async def run(self) -> None:
+        number = 0
+        while not self.enough:
+            try:
+                async with self.farm.client() as client:
+                    while not self.enough:
+                        work = SubmitJob(f"extra-{number}", (self.farm.stage(SCRIPT, 1),))
+                        accepted = await client.asker.ask(work, key=f"extra-{number}")
+                        self.acknowledged[accepted.job_id] = accepted.tasks
+                        number += 1
+                        await anyio.sleep(0.1)
+            except Unavailable:
+                await anyio.sleep(0.02)
+
+
+async def submit(farm: Farm, tasks: int) -> dict[str, int]:
+    async with farm.client() as client:
+        job = await client.submit(SubmitJob("many", (farm.stage(SCRIPT, tasks),)), key="many")
+    return {job.id: tasks}
+
+
+async def nothing_goes_on(client: Client) -> bool:
+    """Whether every job that the server knows has ended."""
+    jobs = await client.jobs(limit=500)
+    return bool(jobs) and all(job.status in JOB_FINAL for job in jobs)
+
+
+async def crash(farm: Farm, server: Child, *, in_flight: bool = False) -> None:
+    """Kill the server; with ``in_flight`` at a moment when workers wait for its answer to their reports."""
+    if in_flight:
+        server.freeze()
+        # Frozen, it gives out nothing new: what is running ends, and its report waits.
+        await until(lambda: not still_alive(farm.mark))
+    server.kill()
+
+
+async def recovered_in(farm: Farm) -> float:
+    """Seconds from the server's word that it serves to the next end of a task that is seen."""
+    await farm.ends(1, PRESENT)
+    return time.monotonic() - farm.ready_s
+
+
+class Evidence(NamedTuple):
+    """What came of a job during which the server was killed."""
+
+    acknowledged: dict[str, int]
+    story: list[Moved]
+    runs: dict[str, list[int]]
+    recoveries_s: list[float]
+
+
+async def killed_again_and_again(
+    farm: Farm,
+    tasks: int,
+    in_flight: tuple[bool, ...],
+    *,
+    server_breaks: str = "",
+    worker_breaks: str = "",
+    patience_s: float = BOUND_S,
+) -> Evidence:
+    """Run a job and kill the server once for each of ``in_flight`` (see `crash`), at another moment each time."""
+    recoveries_s: list[float] = []
+    async with anyio.create_task_group() as group:
+        server = await farm.serve(server_breaks)
+        await farm.join("one", 2, scheme="http", broken=worker_breaks)
+        await farm.join("two", 2, scheme="ws", loop="trio", broken=worker_breaks)
+        acknowledged = await submit(farm, tasks)
+        submitter = Submitter(farm)
+        group.start_soon(submitter.run)
+        for waiting in in_flight:
+            await farm.ends(tasks // (len(in_flight) + 2), PRESENT)
+            await crash(farm, server, in_flight=waiting)
+            server = await farm.serve(server_breaks)
+            recoveries_s.append(await recovered_in(farm))
+        submitter.enough = True
+    with contextlib.suppress(TimeoutError):  # then the checks tell what has no end
+        await farm.until(nothing_goes_on, patience_s)
+    acknowledged |= submitter.acknowledged
+    return Evidence(acknowledged, await farm.story(), farm.runs(), recoveries_s)
+
+
+async def test_nothing_acknowledged_is_lost_or_runs_twice(tmp_path: Path) -> None:
+    async with open_farm(tmp_path) as farm:
+        seen = await killed_again_and_again(farm, 300, (False, True, False, True, False))
+    print(f"work went on after {[round(each, 2) for each in seen.recoveries_s]} s")
+    print(f"{sum(map(len, seen.runs.values()))} runs, {sum(seen.acknowledged.values())} tasks")
+    assert not_ended_once(seen.acknowledged, seen.story) == []
+    assert len(seen.runs) == sum(seen.acknowledged.values())
+    assert not_run_once(seen.runs) == []
+    assert slower_than(RECOVERY_S, seen.recoveries_s) == []
+
+
+async def test_a_reply_before_its_commit_is_found_out(tmp_path: Path) -> None:
+    async with open_farm(tmp_path) as farm:
+        seen = await killed_again_and_again(
+            farm, 40, (False,), server_breaks="reply after commit", patience_s=5
+        )
+    broken = not_ended_once(seen.acknowledged, seen.story)
+    assert any("is lost" in each for each in broken), broken
+
+
+async def test_a_server_that_does_not_adopt_is_found_out(tmp_path: Path) -> None:
+    async with open_farm(tmp_path) as farm:
+        seen = await killed_again_and_again(
+            farm, 40, (False, False), server_breaks="adopt what runs"
+        )
+    assert not_run_once(seen.runs) != []
+
+
+async def test_a_worker_that_tells_an_end_only_once_is_found_out(tmp_path: Path) -> None:
+    async with open_farm(tmp_path) as farm:
+        seen = await killed_again_and_again(
+            farm, 40, (True,), worker_breaks="report until it is acknowledged", patience_s=3
+        )
+    broken = not_ended_once(seen.acknowledged, seen.story)
+    assert any("has 0 recorded ends" in each for each in broken), broken
+
+
+async def test_workers_that_are_slow_to_return_are_found_out(tmp_path: Path) -> None:
+    async with open_farm(tmp_path) as farm:
+        seen = await killed_again_and_again(farm, 40, (False,), worker_breaks="come back at once")
+    assert slower_than(RECOVERY_S, seen.recoveries_s) != []
