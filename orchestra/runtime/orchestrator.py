@@ -8,8 +8,8 @@ commit runs, the next asks gather, so its cost is shared by all that wait: group
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import TypeVar, cast
 
 import anyio
@@ -387,7 +387,9 @@ class Orchestrator:
         mailbox.last_number = self._story_number
         try:
             if isinstance(watch, WatchStory) and 0 <= watch.after < self._story_number:
-                yield self._from_store(watch, self._story_number, mailbox)
+                # Closed here: a generator that is dropped half-way is an error on trio.
+                async with aclosing(self._from_store(watch, self._story_number, mailbox)) as pushes:
+                    yield pushes
             else:
                 yield mailbox
         finally:
@@ -395,7 +397,7 @@ class Orchestrator:
 
     async def _from_store(
         self, watch: WatchStory, until: int, mailbox: AsyncIterator[Push]
-    ) -> AsyncIterator[Push]:
+    ) -> AsyncGenerator[Push]:
         """What is stored already, then what comes: the mailbox was opened first, so there is no gap and nothing twice."""
         after = watch.after
         while after < until:

@@ -42,7 +42,7 @@ from orchestra.transports.routing import (
     read_path,
     read_query,
 )
-from orchestra.transports.websocket import ChannelServer
+from orchestra.transports.websocket import CLOSE_S, ChannelServer
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -55,6 +55,7 @@ DECODED_IN_THREAD_BYTES = 128 * 1024
 """A longer body is read in a thread: some milliseconds of parsing would hold up everybody's heartbeats."""
 
 POLICY_VIOLATION = 1008
+SERVICE_RESTART = 1012
 _FIXED = (
     (b"cache-control", b"no-store"),
     # Output of a task must not become a page in somebody's browser.
@@ -272,8 +273,11 @@ class HttpApp:
         server = ChannelServer(
             channel.open(), self._asker(principal), routes, principal, receive=receive, send=send
         )
-        with self._closable():
+        with self._closable() as closed:
             await server.run()
+        if closed.cancelled_caught:
+            with anyio.move_on_after(CLOSE_S):
+                await send({"type": "websocket.close", "code": SERVICE_RESTART})
 
 
 def _unknown(scope: Scope) -> RouteUnknown:

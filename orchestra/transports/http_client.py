@@ -6,11 +6,14 @@ Runs on asyncio and on trio.
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
+
+import anyio
 
 from orchestra.dialects.native_calls import WireCall
 from orchestra.dialects.native_problems import read_problem
@@ -19,7 +22,7 @@ from orchestra.dialects.native_table import BY_CLASS, EVENT_STREAM, WATCH_BY_CLA
 from orchestra.dialects.wire import PING_S
 from orchestra.errors import Malformed, OrchestraError, PeerClosed, Unavailable
 from orchestra.ports import Push, Watch
-from orchestra.transports.remote import ANSWER_S, CONNECT_S, RemoteAsker, unreachable
+from orchestra.transports.remote import ANSWER_S, CONNECT_S, RemoteAsker, told, unreachable
 
 if TYPE_CHECKING:
     import httpx
@@ -98,7 +101,11 @@ class HttpAsker(RemoteAsker):
         try:
             if not response.is_success:
                 raise read_problem(response.status_code, await _whole(response, self._url))
-            yield _Pushes(response, self._url)
+            pushes = _Pushes(response, self._url)
+            try:
+                yield pushes
+            finally:
+                await pushes.end()
         finally:
             await response.aclose()
 
@@ -116,10 +123,25 @@ class _Pushes:
     """Iterates over the events of a stream. Ends when the server ends it, raises when the connection is lost."""
 
     def __init__(self, response: httpx.Response, url: str) -> None:
+        self._response = response
         self._pieces = response.aiter_bytes()
         self._reader = EventReader()
         self._ready: deque[Push] = deque()
         self._url = url
+
+    async def end(self) -> None:
+        """
+        Close the connection and let the library see that it is closed.
+
+        It reads in generators inside generators; trio complains of any that is dropped unfinished.
+        """
+        import httpx
+
+        with anyio.CancelScope(shield=True):
+            await self._response.aclose()
+            with contextlib.suppress(httpx.HTTPError, httpx.StreamError):
+                async for _ in self._pieces:
+                    pass
 
     def __aiter__(self) -> AsyncIterator[Push]:
         return self
@@ -142,14 +164,14 @@ def _lost(error: httpx.TransportError, url: str) -> OrchestraError:
     """Our word for what went wrong between the machines."""
     import httpx
 
-    told = str(error) or type(error).__name__
+    words = told(error)
     if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
-        return unreachable(url, told)
+        return unreachable(url, words)
     if isinstance(error, httpx.PoolTimeout):
         return Unavailable(f"{CONNECTIONS_MAX} questions to {url} are under way; nothing was sent")
     if isinstance(error, httpx.TimeoutException):
         return Unavailable(f"{url} did not answer in time; it is unknown whether it was done")
-    return PeerClosed(f"the connection to {url} was lost: {told}")
+    return PeerClosed(f"the connection to {url} was lost: {words}")
 
 
 @asynccontextmanager

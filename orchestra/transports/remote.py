@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -46,6 +47,18 @@ def in_batches(pieces: Sequence[Piece], sizes: Sequence[int], most: int) -> Iter
 def _report_size(report: AttemptReport) -> int:
     # Six bytes a character: the longest escape in JSON. 300 for the names and numbers around them.
     return len(report.result or b"") + 6 * len(report.message) + 300
+
+
+def told(error: BaseException) -> str:
+    """What went wrong between two machines, in words: libraries wrap it, sometimes in errors that say nothing."""
+    found: BaseException | None = error
+    words = ""
+    while found is not None:
+        if isinstance(found, ssl.SSLCertVerificationError):
+            return f"its certificate is not trusted ({found.verify_message})"
+        words = words or str(found)
+        found = found.__cause__ or found.__context__
+    return words or type(error).__name__
 
 
 def unreachable(url: str, told: str) -> Unavailable:

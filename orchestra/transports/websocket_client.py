@@ -46,14 +46,13 @@ from orchestra.dialects.wire import PING_S
 from orchestra.errors import Malformed, OrchestraError, PeerClosed, Unavailable
 from orchestra.ports import Lagged, Moved, Push, Watch, WatchStory
 from orchestra.statemachine.limits import FEED_BUFFER
-from orchestra.transports.remote import ANSWER_S, RemoteAsker
+from orchestra.transports.remote import ANSWER_S, RemoteAsker, told
 from orchestra.transports.websocket_dial import (
     BROKEN,
     RECEIVE_BYTES,
     Place,
     dial,
     shake_hands,
-    told,
 )
 
 SILENCE_S = 3 * PING_S

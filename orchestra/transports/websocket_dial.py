@@ -7,7 +7,6 @@ import ssl
 import anyio
 import anyio.abc
 import attrs
-from anyio.streams.tls import TLSStream
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, Event, RejectConnection, RejectData, Request
 from wsproto.utilities import RemoteProtocolError
@@ -16,7 +15,7 @@ from orchestra.dialects.native import CHANNEL_PATH
 from orchestra.dialects.native_calls import BODY_BYTES_MAX
 from orchestra.dialects.native_problems import read_problem
 from orchestra.errors import PeerClosed, Unavailable
-from orchestra.transports.remote import CONNECT_S, unreachable
+from orchestra.transports.remote import CONNECT_S, told, unreachable
 
 RECEIVE_BYTES = 65_536
 
@@ -35,20 +34,19 @@ class Place:
     secure: bool
 
 
-def told(error: BaseException) -> str:
-    """What an error of a stream says; some say it in what caused them."""
-    return str(error.__cause__ or error) or type(error).__name__
-
-
 async def dial(place: Place, context: ssl.SSLContext) -> anyio.abc.ByteStream:
     """A connection, with TLS where the place has it. Raises `Unavailable`."""
     try:
         with anyio.fail_after(CONNECT_S):
-            stream = await anyio.connect_tcp(place.host, place.port)
             if not place.secure:
-                return stream
-            return await TLSStream.wrap(
-                stream, hostname=place.host, ssl_context=context, standard_compatible=False
+                return await anyio.connect_tcp(place.host, place.port)
+            return await anyio.connect_tcp(
+                place.host,
+                place.port,
+                ssl_context=context,
+                tls_hostname=place.host,
+                # The end of the connection is told by the websocket's own closing frames.
+                tls_standard_compatible=False,
             )
     except TimeoutError:
         raise unreachable(place.url, f"no answer within {CONNECT_S:.0f} s") from None

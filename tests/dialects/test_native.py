@@ -33,8 +33,9 @@ from orchestra.errors import (
 from orchestra.statemachine import commands, queries, reports
 from orchestra.statemachine.commands import CancelJob, Command, StageDraft, SubmitJob, Tick
 from orchestra.statemachine.queries import Query
+from orchestra.statemachine.replies import ResultPage
 from orchestra.testing.check_transport import ERRORS
-from orchestra.testing.transport_samples import variants
+from orchestra.testing.transport_samples import Samples, variants
 
 ALL = pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
 
@@ -233,25 +234,15 @@ def test_keys_come_in_a_header() -> None:
 
 def test_a_result_of_null_is_a_result() -> None:
     output = BY_CLASS[queries.ListResults].output
+    page = Samples(full=True).of(ResultPage)
     none, null = (
-        queries.ResultPage(
-            (_end(result),),
-            "",
-            True,
-        )
+        attrs.evolve(page, items=(attrs.evolve(page.items[0], result=result),))
         for result in (None, b"null")
     )
     assert output.decode(output.encode(none)) == none
     assert output.decode(output.encode(null)) == null
     assert b'"result":null' in output.encode(null)
     assert b'"result"' not in output.encode(none)
-
-
-def _end(result: bytes | None) -> Any:
-    from orchestra.statemachine.lifecycles import TaskStatus
-    from orchestra.statemachine.replies import TaskResult
-
-    return TaskResult("t", 1, TaskStatus.COMPLETED, result, "")
 
 
 def test_a_newer_server_may_tell_more() -> None:

@@ -13,6 +13,8 @@ import anyio.to_thread
 from orchestra.config import Address, Config
 from orchestra.dialects.native import native_dialect
 from orchestra.errors import PeerClosed
+from orchestra.runtime.orchestrator import Orchestrator
+from orchestra.storage.memory import MemoryStore
 from orchestra.testing.transport_bench import FarEnd, Link
 from orchestra.transports.asking import AskerSource
 from orchestra.transports.auth import open_gate
@@ -105,6 +107,16 @@ def served(
 
 def _threadsafe(loop: Any, task: Any) -> None:
     loop.call_soon_threadsafe(task.cancel)
+
+
+@asynccontextmanager
+async def running() -> AsyncIterator[Orchestrator]:
+    """A real orchestrator over a store in memory."""
+    orchestrator = Orchestrator(MemoryStore())
+    async with anyio.create_task_group() as group:
+        await group.start(orchestrator.run)
+        yield orchestrator
+        group.cancel_scope.cancel()
 
 
 @asynccontextmanager
