@@ -38,7 +38,7 @@ BYTES = bytes(range(256)) + b"\xff\xfe\x00"
 
 def root_id(number: int) -> str:
     """The id of the project, job or worker with this number; always the same."""
-    return ids.new_id(number, Random(number))
+    return ids.new_id(number, Random(number).getrandbits(ids.RANDOM_BITS))
 
 
 ATTEMPT = ids.attempt_id(ids.task_id(root_id(7), 1), 1)
