@@ -101,6 +101,8 @@ def relocated(error: Malformed, outer: str) -> Malformed:
 
 
 def _amounts_in(table: dict[str, float | str]) -> Amounts:
+    if not table:
+        return ()
     try:
         return amounts(table, where="at")
     except Malformed as error:
@@ -210,6 +212,14 @@ def _member(cls: type, field: attrs.Attribute[Any], shape: Shape) -> tuple[Any, 
     return (field.name, wire, default)
 
 
+def _taker(names: tuple[str, ...]) -> Callable[[Any], list[Any]]:
+    """What takes these attributes of a value, in their order."""
+    if len(names) > 1:
+        take = attrgetter(*names)
+        return lambda held: list(take(held))
+    return lambda held: [getattr(held, name) for name in names]
+
+
 class Form:
     """
     How one attrs class travels.
@@ -236,36 +246,37 @@ class Form:
             kw_only=True,
             forbid_unknown_fields=strict,
         )
-        self._in = tuple((n, s.to_core) for n, s in zip(self.names, shapes, strict=True))
+        self._in = tuple(
+            (index, field.name, shape.to_core)
+            for index, (field, shape) in enumerate(zip(fields, shapes, strict=True))
+            if shape.to_core is not None
+        )
         self._out = tuple((n, s.to_wire) for n, s in zip(self.names, shapes, strict=True))
-        self._converts_in = any(convert for _, convert in self._in)
         self._converts_out = any(convert for _, convert in self._out)
-        self._getter = attrgetter(*self.names) if len(self.names) > 1 else None
+        self._whole = len(fields) == len(attrs.fields(cls))
+        self._taken = _taker(self.names)
+
+    def _values(self, struct: Any) -> list[Any]:
+        """The fields in their order, in the core's types."""
+        values = self._taken(struct)
+        for index, name, convert in self._in:
+            try:
+                values[index] = convert(values[index])
+            except Malformed as error:
+                raise relocated(error, name) from None
+        return values
 
     def fields(self, struct: Any) -> dict[str, Any]:
         """The validated fields in the core's types. Raises `Malformed` for what only the conversion can see."""
-        if not self._converts_in:
-            return {name: getattr(struct, name) for name in self.names}
-        found: dict[str, Any] = {}
-        for name, convert in self._in:
-            held = getattr(struct, name)
-            if convert is not None:
-                try:
-                    held = convert(held)
-                except Malformed as error:
-                    raise relocated(error, name) from None
-            found[name] = held
-        return found
+        return dict(zip(self.names, self._values(struct), strict=True))
 
     def to_core(self, struct: Any) -> Any:
-        """The core's value. Raises `Malformed` as `fields` does."""
-        if self._getter is not None and not self._converts_in:
-            return self.cls(*self._getter(struct))
-        return self.cls(**self.fields(struct))
+        """The core's value of a whole form. Raises `Malformed` as `fields` does."""
+        return self.cls(*self._values(struct))
 
     def to_wire(self, held: Any) -> Any:
         """What msgspec encodes."""
-        if not self._converts_out and len(self.names) == len(attrs.fields(self.cls)):
+        if not self._converts_out and self._whole:
             return held
         return self.struct(
             **{

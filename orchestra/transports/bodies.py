@@ -57,29 +57,41 @@ def _too_long(route: Route) -> BodyTooLong:
     )
 
 
-async def read_body(route: Route, receive: Receive) -> bytes:
+async def read_body(route: Route, receive: Receive, *, timed: bool = True) -> bytes:
     """
     The whole body.
+
+    Args:
+        route: Says how long it may be.
+        receive: As ASGI has it.
+        timed: Nobody in front watches over the pace.
 
     Raises:
         BodyTooLong: More came than the route reads.
         BodyTooSlow: It came slower than `RATE_BYTES_PER_S`, after `GRACE_S`.
         PeerClosed: The sender is gone.
     """
+    if not timed:
+        return await _pieces(route, receive, None)
+    with anyio.CancelScope(deadline=anyio.current_time() + GRACE_S) as scope:
+        return await _pieces(route, receive, scope)
+    raise BodyTooSlow(f"the body came slower than {RATE_BYTES_PER_S} bytes a second", where="body")
+
+
+async def _pieces(route: Route, receive: Receive, scope: anyio.CancelScope | None) -> bytes:
+    """The body; each byte that comes gives the rest more time in ``scope``."""
     pieces: list[bytes] = []
     size = 0
-    start = anyio.current_time()
-    with anyio.CancelScope(deadline=start + GRACE_S) as scope:
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise PeerClosed("the sender closed the connection in the middle of the body")
-            piece: bytes = message.get("body", b"")
-            size += len(piece)
-            if size > route.body_bytes_max:
-                raise _too_long(route)
-            pieces.append(piece)
-            if not message.get("more_body", False):
-                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            scope.deadline = start + GRACE_S + size / RATE_BYTES_PER_S
-    raise BodyTooSlow(f"the body came slower than {RATE_BYTES_PER_S} bytes a second", where="body")
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise PeerClosed("the sender closed the connection in the middle of the body")
+        piece: bytes = message.get("body", b"")
+        size += len(piece)
+        if size > route.body_bytes_max:
+            raise _too_long(route)
+        pieces.append(piece)
+        if not message.get("more_body", False):
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if scope is not None:
+            scope.deadline += len(piece) / RATE_BYTES_PER_S

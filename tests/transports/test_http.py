@@ -221,9 +221,15 @@ async def test_a_body_in_pieces_is_joined(far: FarEnd) -> None:
     assert (await asked(far, "POST", "/api/v1/jobs", b"", JSON, pieces=pieces)).status == 201
 
 
+class Everyone:
+    def authorise(self, *_request: Any) -> Principal:
+        return OPERATOR
+
+
 async def test_a_slow_body_is_given_up(far: FarEnd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "GRACE_S", 0.05)
-    peer = Peer("POST", "/api/v1/jobs", b"", JSON, ("content-length", "500"))
+    length = ("content-length", "500")
+    peer = Peer("POST", "/api/v1/jobs", b"", JSON, length, principal=None)
     peer.pieces = [b"{", b""]
 
     async def receive() -> dict[str, Any]:
@@ -232,7 +238,7 @@ async def test_a_slow_body_is_given_up(far: FarEnd, monkeypatch: pytest.MonkeyPa
         return {**await Peer.receive(peer), "more_body": True}
 
     with anyio.fail_after(5):
-        await http_app(far, [native_dialect()])(peer.scope, receive, peer.send)
+        await http_app(far, [native_dialect()], Everyone())(peer.scope, receive, peer.send)
     assert peer.reply.status == 408
     assert not far.arrived
 
