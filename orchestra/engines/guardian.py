@@ -299,7 +299,7 @@ class Guardian:
     def _reap_others(self) -> None:
         """Take zombies that are no ward's program, so that the next look does not see them again."""
         for pid in self.processes.children(os.getpid()):
-            if pid not in self.mains and os.waitpid(pid, os.WNOHANG)[0]:
+            if pid not in self.mains and _is_reaped(pid):
                 self._owners.pop(pid, None)
 
     def _send(self, seen: Seen, number: int) -> bool:
@@ -362,6 +362,13 @@ def _is_ending(ward: Ward) -> bool:
     return ward.status is not None or ward.kill_at is not None or ward.termed is not None
 
 
+def _is_reaped(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] != 0
+    except ChildProcessError:
+        return True
+
+
 def _drain(fd: int) -> None:
     try:
         while os.read(fd, 4096):
@@ -379,6 +386,7 @@ def main(fd: int, mode: str = "") -> None:
     """Serve on the socket ``fd``. ``mode`` ``plain`` does without adoption and /proc, as on systems that have neither."""
     line = socket.socket(fileno=fd)
     line.setblocking(False)
+    line.set_inheritable(False)  # a program that held it could speak for the guardian, and hide its death
     # Files for programs arrive with numbers above the ones that a program is given, so that neither overwrites the other.
     low: list[int] = []
     while not low or low[-1] < 9:

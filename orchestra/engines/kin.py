@@ -161,8 +161,7 @@ class PsTable:
 
     def _rows(self) -> dict[int, Seen]:
         rows: dict[int, Seen] = {}
-        for line in _ps("-A", "-o", "pid=,ppid=,pgid=,stat=").splitlines():
-            fields = line.split()
+        for fields in _ps("-A", "-o", "pid=,ppid=,pgid=,stat="):
             pid, parent, group = (int(field) for field in fields[:3])
             rows[pid] = Seen(pid, fields[3][:1].decode(), parent, group, 0)
         return rows
@@ -197,8 +196,7 @@ class PsTable:
     def cookies(self) -> dict[int, str]:
         words = ("-axEww",) if sys.platform == "darwin" else ("axeww",)
         found: dict[int, str] = {}
-        for line in _ps(*words, "-o", "pid=,command=").splitlines():
-            pid, *rest = line.split()
+        for pid, *rest in _ps(*words, "-o", "pid=,command="):
             cookie = _cookie_in(rest)
             if cookie:
                 found[int(pid)] = cookie
@@ -207,8 +205,7 @@ class PsTable:
     def resident_bytes(self, family: Iterable[Seen]) -> int:
         wanted = {seen.pid for seen in family}
         total = 0
-        for line in _ps("-A", "-o", "pid=,rss=").splitlines():
-            pid, kibibytes = line.split()
+        for pid, kibibytes in _ps("-A", "-o", "pid=,rss="):
             total += int(kibibytes) * 1024 if int(pid) in wanted else 0
         return total
 
@@ -225,12 +222,16 @@ def table() -> Table:
     return ProcTable() if os.path.exists(f"/proc/{own}/task/{own}/children") else PsTable()
 
 
-def _ps(*words: str) -> bytes:
+def _ps(*words: str) -> list[list[bytes]]:
+    """What `ps` prints, in words, without the line about itself; the first word is the pid."""
     import subprocess
 
     # An absolute path: the guardian must not run what a stranger put into PATH.
-    program = "/bin/ps" if os.path.exists("/bin/ps") else "/usr/bin/ps"
-    return subprocess.run([program, *words], capture_output=True, check=False).stdout
+    program = next(path for path in ("/bin/ps", "/usr/bin/ps") if os.access(path, os.X_OK))
+    with subprocess.Popen([program, *words], stdout=subprocess.PIPE) as asked:  # noqa: S603 - argv is our own
+        printed = asked.communicate()[0]
+    lines = [line.split() for line in printed.splitlines()]
+    return [line for line in lines if line and int(line[0]) != asked.pid]
 
 
 def _cookie_in(words: Iterable[bytes]) -> str:

@@ -89,7 +89,7 @@ class ProcessEngine:
         self._roster: Roster[_Held] = Roster()
         self._tasks: TaskGroup | None = None
         self._guard: Guard | None = None
-        self._place = self._folder
+        self.place = self._folder
         self._lock = -1
         self._failed: deque[Path] = deque()
         self._shared: set[str] = set()
@@ -217,7 +217,7 @@ class ProcessEngine:
     def _prepared(self, order: Order) -> _Launch:
         """Everything that a program is started with. Raises Malformed and OSError."""
         template = read_template(order.template)
-        folder = self._place / _safe(order.attempt_id)
+        folder = self.place / _safe(order.attempt_id)
         shared = template.folder or str(self._folder / "shared" / _safe(order.job_id))
         blanks = Blanks(order, str(folder), shared)
         argv = tuple(
@@ -240,9 +240,9 @@ class ProcessEngine:
         try:
             (self._folder / "shared").mkdir(parents=True, exist_ok=True)
             for number in range(1, PLACES_MAX + 1):
-                self._place = self._folder / str(number)
-                self._place.mkdir(mode=0o700, exist_ok=True)
-                self._lock = os.open(self._place, os.O_RDONLY | os.O_CLOEXEC)
+                self.place = self._folder / str(number)
+                self.place.mkdir(mode=0o700, exist_ok=True)
+                self._lock = os.open(self.place, os.O_RDONLY | os.O_CLOEXEC)
                 try:
                     fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
@@ -256,7 +256,7 @@ class ProcessEngine:
 
     def _find_leftovers(self) -> None:
         # What an earlier process left is kept as the failures are that it did not get to tell.
-        left = sorted(self._place.iterdir(), key=lambda path: path.lstat().st_mtime)
+        left = sorted(self.place.iterdir(), key=lambda path: path.lstat().st_mtime)
         self._failed = deque(left[-KEPT_FOLDERS_MAX:])
         for folder in left[:-KEPT_FOLDERS_MAX]:
             shutil.rmtree(folder, ignore_errors=True)
