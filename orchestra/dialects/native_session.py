@@ -29,7 +29,7 @@ from orchestra.dialects.native_wire import malformed
 from orchestra.dialects.refusals import BodyTooLong
 from orchestra.dialects.session import (
     MESSAGE_TOO_BIG,
-    UNACCEPTABLE_DATA,
+    UNSUPPORTED_KIND,
     Action,
     Close,
     Put,
@@ -95,7 +95,7 @@ class NativeSession:
     def received(self, frame: str | bytes) -> Sequence[Action]:
         """As `session.Session.received`."""
         if isinstance(frame, bytes):
-            return (Close(UNACCEPTABLE_DATA, "this channel carries text"),)
+            return (Close(UNSUPPORTED_KIND, "this channel carries text"),)
         if len(frame) > MESSAGE_BYTES_MAX:
             return (Close(MESSAGE_TOO_BIG, f"longer than {MESSAGE_BYTES_MAX} bytes"),)
         try:

@@ -18,7 +18,7 @@ from orchestra.ports import Push
 
 NORMAL_CLOSURE = 1000
 PROTOCOL_ERROR = 1002
-UNACCEPTABLE_DATA = 1003
+UNSUPPORTED_KIND = 1003
 MESSAGE_TOO_BIG = 1009
 TRY_AGAIN_LATER = 1013
 """Close codes of RFC 6455 section 7.4.1 and its registry."""

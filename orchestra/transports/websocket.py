@@ -195,10 +195,8 @@ class ChannelServer:
             if isinstance(error, Defect):
                 LOG.exception("%s failed", action.route)
             actions = self._session.refused(action.tag, error)
-        except Exception:
-            # Others are answered over the same connection: one question's bug does not end theirs.
-            LOG.exception("%s failed", action.route)
-            actions = self._session.refused(action.tag, Defect("a bug"))
+        except Exception as bug:  # noqa: BLE001  # others are answered over the same connection
+            actions = self._session.refused(action.tag, _told_as_bug(action.route, bug))
         self._carry_out(actions)
 
     async def _watch(self, action: Subscribe, scope: anyio.CancelScope) -> None:
@@ -215,3 +213,9 @@ class ChannelServer:
         else:
             del self._watches[tag]
             self._carry_out(session.ended(tag))
+
+
+def _told_as_bug(route: str, bug: Exception) -> Defect:
+    """Keep a bug's inside in the log; the caller learns that there is one."""
+    LOG.error("%s failed", route, exc_info=bug)
+    return Defect("a bug")

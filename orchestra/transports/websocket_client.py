@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, cast
@@ -41,12 +40,12 @@ from orchestra.dialects.native_frames import (
 )
 from orchestra.dialects.native_session import IN_FLIGHT_MAX, MESSAGE_BYTES_MAX, REPLY_BYTES_MAX
 from orchestra.dialects.native_table import BY_CLASS
-from orchestra.dialects.session import MESSAGE_TOO_BIG, NORMAL_CLOSURE, UNACCEPTABLE_DATA
+from orchestra.dialects.session import MESSAGE_TOO_BIG, NORMAL_CLOSURE, UNSUPPORTED_KIND
 from orchestra.dialects.wire import PING_S
 from orchestra.errors import Malformed, OrchestraError, PeerClosed, Unavailable
-from orchestra.ports import Lagged, Moved, Push, Watch, WatchStory
-from orchestra.statemachine.limits import FEED_BUFFER
+from orchestra.ports import Push, Watch
 from orchestra.transports.remote import ANSWER_S, RemoteAsker, told
+from orchestra.transports.waiting import Mailbox, Question
 from orchestra.transports.websocket_dial import (
     BROKEN,
     RECEIVE_BYTES,
@@ -71,60 +70,6 @@ CLOSE_S = 1.0
 Bulk = Callable[[], AbstractAsyncContextManager[RemoteAsker]]
 
 
-class _Question:
-    """Something that waits for its answer."""
-
-    __slots__ = ("done", "heard")
-
-    def __init__(self) -> None:
-        self.done = anyio.Event()
-        self.heard: Heard | OrchestraError | None = None
-
-    def settle(self, heard: Heard | OrchestraError) -> None:
-        self.heard = heard
-        self.done.set()
-
-
-class _Mailbox:
-    """Pushes of one watch, taken by iterating. At most ``limits.FEED_BUFFER`` wait; then it ends with `Lagged`."""
-
-    def __init__(self, watch: Watch) -> None:
-        self._waiting: deque[Push] = deque()
-        self._wake = anyio.Event()
-        self._last = max(watch.after, 0) if isinstance(watch, WatchStory) else 0
-        self._over = False
-        self._error: OrchestraError | None = None
-
-    def put(self, push: Push) -> None:
-        if self._over:
-            return
-        if len(self._waiting) >= FEED_BUFFER:
-            self._over = True
-            push = Lagged(self._last)
-        elif isinstance(push, Moved):
-            self._last = push.number
-        self._waiting.append(push)
-        self._wake.set()
-
-    def end(self, error: OrchestraError | None) -> None:
-        if not self._over:
-            self._over, self._error = True, error
-        self._wake.set()
-
-    def __aiter__(self) -> AsyncIterator[Push]:
-        return self
-
-    async def __anext__(self) -> Push:
-        while not self._waiting:
-            if self._error is not None:
-                raise self._error
-            if self._over:
-                raise StopAsyncIteration
-            self._wake = anyio.Event()
-            await self._wake.wait()
-        return self._waiting.popleft()
-
-
 class WebsocketAsker(RemoteAsker):
     """
     A `ports.Asker` over one websocket. `open_websocket` makes it and runs what it needs.
@@ -144,8 +89,8 @@ class WebsocketAsker(RemoteAsker):
         self._url = url
         self._bulk = bulk
         self._last = 0
-        self._asked: dict[int, _Question] = {}
-        self._watched: dict[int, _Mailbox] = {}
+        self._asked: dict[int, Question] = {}
+        self._watched: dict[int, Mailbox] = {}
         self._places = anyio.Semaphore(QUESTIONS_MAX, fast_acquire=True)
         self._unsent = bytearray()
         self._more = anyio.Event()
@@ -179,7 +124,7 @@ class WebsocketAsker(RemoteAsker):
     async def watch(self, watch: Watch) -> AsyncGenerator[AsyncIterator[Push]]:
         """As `ports.Asker.watch`."""
         tag = self._next()
-        mailbox = _Mailbox(watch)
+        mailbox = Mailbox(watch)
         # Before it is asked for: pushes may follow the answer in the same packet.
         self._watched[tag] = mailbox
         try:
@@ -195,7 +140,7 @@ class WebsocketAsker(RemoteAsker):
 
     async def _answer_to(self, tag: int, frame: bytes) -> Heard:
         """Send a question and wait. Raises what the server raised, or `Unavailable`."""
-        question = _Question()
+        question = Question()
         self._asked[tag] = question
         try:
             with anyio.fail_after(ANSWER_S):
@@ -297,7 +242,7 @@ class WebsocketAsker(RemoteAsker):
                     self._text, self._text_size = [], 0
                     self._hear(whole)
             case BytesMessage():
-                self._leave(UNACCEPTABLE_DATA, "this channel carries text")
+                self._leave(UNSUPPORTED_KIND, "this channel carries text")
             case Ping():
                 self._queue(event.response())
             case CloseConnection(code=code, reason=reason):
@@ -311,7 +256,7 @@ class WebsocketAsker(RemoteAsker):
         try:
             heard = hear(text)
         except Malformed as error:
-            self._leave(UNACCEPTABLE_DATA, f"a message can not be read: {error}"[:100])
+            self._leave(UNSUPPORTED_KIND, f"a message can not be read: {error}"[:100])
             return
         match heard:
             case Pushed(tag, push):

@@ -28,7 +28,7 @@ from orchestra.dialects.native_session import IN_FLIGHT_MAX, MESSAGE_BYTES_MAX, 
 from orchestra.dialects.native_table import BY_CLASS, WATCHES
 from orchestra.dialects.session import (
     MESSAGE_TOO_BIG,
-    UNACCEPTABLE_DATA,
+    UNSUPPORTED_KIND,
     Close,
     Put,
     SendFrame,
@@ -142,7 +142,7 @@ def test_what_breaks_the_rules_ends_the_connection() -> None:
     session = NativeSession()
     (close,) = session.received(b"{}")
     assert isinstance(close, Close)
-    assert close.code == UNACCEPTABLE_DATA
+    assert close.code == UNSUPPORTED_KIND
     for long in ("x" * (MESSAGE_BYTES_MAX + 1), "\u00e4" * (MESSAGE_BYTES_MAX // 2 + 1)):
         (close,) = session.received(long)
         assert isinstance(close, Close)
