@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import (
+    AsyncGenerator,
     AsyncIterator,
     Awaitable,
     Callable,
@@ -17,13 +18,14 @@ from collections.abc import (
     Mapping,
     MutableMapping,
 )
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from http import HTTPStatus
 from typing import Any, TypeAlias
 
 import anyio
 import anyio.to_thread
 import attrs
+from starlette.applications import Starlette
 
 from orchestra.dialects.refusals import BodyTooLong, BodyTooSlow, MethodRefused, RouteUnknown
 from orchestra.dialects.wire import PING_S, Channel, Dialect, Route, WireRequest, WireResponse
@@ -65,9 +67,12 @@ _FIXED = (
 LOG = logging.getLogger("orchestra.transports.http")
 
 
-class HttpApp:
+class HttpApp(Starlette):
     """
     The ASGI application that `http_app` makes. It is as durable as what it asks: nothing is kept here.
+
+    Routes and middleware of Starlette's own may be added to it; the dialects serve what is left. Their routes are found by `Paths`,
+    in one step a segment, where a list of patterns would be tried one by one.
 
     Use `close_streams` before its server stops, so that watchers do not hold the stop up.
     """
@@ -75,6 +80,9 @@ class HttpApp:
     def __init__(
         self, source: AskerSource, dialects: Iterable[Dialect], authoriser: Authoriser | None
     ) -> None:
+        super().__init__(lifespan=self._alive)
+        self.router.default = self._serve
+        self.router.redirect_slashes = False
         self.dialects = tuple(dialects)
         self._source = source
         self._authoriser = authoriser
@@ -107,24 +115,19 @@ class HttpApp:
         for scope in tuple(self._streams):
             scope.cancel()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection's scope."""
-        kind = scope["type"]
-        if kind == "http":
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Whatever no route of the framework's own has taken."""
+        if scope["type"] == "http":
             await self._http(scope, receive, send)
-        elif kind == "websocket":
+        elif scope["type"] == "websocket":
             await self._websocket(scope, receive, send)
-        elif kind == "lifespan":
-            await self._live(receive, send)
 
-    async def _live(self, receive: Receive, send: Send) -> None:
-        while True:
-            message = await receive()
-            if message["type"] == "lifespan.shutdown":
-                self.close_streams()
-                await send({"type": "lifespan.shutdown.complete"})
-                return
-            await send({"type": "lifespan.startup.complete"})
+    @asynccontextmanager
+    async def _alive(self, _app: Starlette) -> AsyncGenerator[None]:
+        try:
+            yield
+        finally:
+            self.close_streams()
 
     # one request ------------------------------------------------------------------------------------------------
 

@@ -5,111 +5,24 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import anyio
 import attrs
 import pytest
 
 from orchestra.dialects.native import native_dialect
-from orchestra.dialects.native_calls import BODY_BYTES_MAX
 from orchestra.dialects.wire import Role, Route, WireResponse
 from orchestra.errors import Defect, Unauthenticated
-from orchestra.ports import Moved
 from orchestra.statemachine.commands import CancelJob, SubmitJob
 from orchestra.statemachine.lifecycles import JobStatus
 from orchestra.statemachine.queries import GetOverview
 from orchestra.statemachine.replies import JobAccepted, JobChanged, Overview
 from orchestra.testing.transport_bench import FarEnd
 from orchestra.testing.transport_samples import Samples
-from orchestra.transports import bodies
 from orchestra.transports.auth import Principal
-from orchestra.transports.http import HttpApp, http_app
+from orchestra.transports.http import http_app
 from orchestra.transports.policy import Policy, policy_for
+from tests.transports.asgi_peer import JOB, JSON, OPERATOR, Peer, asked
 
 pytestmark = pytest.mark.anyio
-
-OPERATOR = Principal("ann", Role.OPERATOR)
-JSON = ("content-type", "application/json")
-JOB = json.dumps({"name": "j", "stages": [{"name": "s", "app": "a"}]}).encode()
-
-
-@attrs.define
-class Reply:
-    status: int = 0
-    headers: dict[str, str] = attrs.field(factory=dict)
-    body: bytes = b""
-
-    @property
-    def problem(self) -> dict[str, Any]:
-        assert self.headers["content-type"] == "application/problem+json"
-        found: dict[str, Any] = json.loads(self.body)
-        assert found["status"] == self.status
-        return found
-
-
-class Peer:
-    """One request, as a server would hand it to the application."""
-
-    def __init__(
-        self,
-        method: str,
-        target: str,
-        body: bytes = b"",
-        *headers: tuple[str, str],
-        principal: Principal | None = OPERATOR,
-        pieces: list[bytes] | None = None,
-        root: str = "",
-    ) -> None:
-        path, _, query = target.partition("?")
-        fields = list(headers)
-        if body and not any(name == "content-length" for name, _ in fields):
-            fields.append(("content-length", str(len(body))))
-        if pieces is not None:
-            fields.append(("transfer-encoding", "chunked"))
-        self.scope: dict[str, Any] = {
-            "type": "http",
-            "http_version": "1.1",
-            "method": method,
-            "path": root + path,
-            "root_path": root,
-            "query_string": query.encode(),
-            "headers": [(n.encode(), v.encode("latin-1")) for n, v in fields],
-            "client": ("127.0.0.1", 5),
-        }
-        if principal is not None:
-            self.scope["orchestra.principal"] = principal
-        self.reply = Reply()
-        self.pieces = pieces if pieces is not None else [body]
-        self.read = 0
-        self.gone = anyio.Event()
-        self.told = anyio.Event()
-
-    async def receive(self) -> dict[str, Any]:
-        if self.read < len(self.pieces):
-            self.read += 1
-            more = self.read < len(self.pieces)
-            return {
-                "type": "http.request",
-                "body": self.pieces[self.read - 1],
-                "more_body": more,
-            }
-        await self.gone.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(self, message: Any) -> None:
-        if message["type"] == "http.response.start":
-            assert not self.reply.status
-            self.reply.status = message["status"]
-            self.reply.headers = {n.decode(): v.decode() for n, v in message["headers"]}
-        else:
-            self.reply.body += message["body"]
-            self.told.set()
-
-
-async def asked(far: FarEnd, *args: Any, app: HttpApp | None = None, **more: Any) -> Reply:
-    peer = Peer(*args, **more)
-    with anyio.fail_after(5):
-        await (app or http_app(far, [native_dialect()]))(peer.scope, peer.receive, peer.send)
-    return peer.reply
 
 
 @pytest.fixture
@@ -196,51 +109,6 @@ async def test_a_body_is_optional_where_nothing_is_needed(far: FarEnd) -> None:
     missing = await asked(far, "POST", "/api/v1/jobs")
     assert missing.status == 400
     assert missing.problem["where"] == "body"
-
-
-async def test_a_long_body_is_refused_before_it_is_read(far: FarEnd) -> None:
-    told = ("content-length", str(BODY_BYTES_MAX + 1))
-    peer = Peer("POST", "/api/v1/jobs/17/cancel", b"", JSON, told)
-    await http_app(far, [native_dialect()])(peer.scope, peer.receive, peer.send)
-    assert peer.reply.status == 413
-    assert peer.reply.headers["connection"] == "close"
-    assert peer.read == 0
-
-
-async def test_a_long_body_is_refused_while_it_comes(far: FarEnd) -> None:
-    pieces = [b" " * 65_536] * 20
-    peer = Peer("POST", "/api/v1/jobs/17/cancel", b"", JSON, pieces=pieces)
-    await http_app(far, [native_dialect()])(peer.scope, peer.receive, peer.send)
-    assert peer.reply.status == 413
-    assert peer.read == 17
-    assert not far.arrived
-
-
-async def test_a_body_in_pieces_is_joined(far: FarEnd) -> None:
-    pieces = [JOB[i : i + 7] for i in range(0, len(JOB), 7)]
-    assert (await asked(far, "POST", "/api/v1/jobs", b"", JSON, pieces=pieces)).status == 201
-
-
-class Everyone:
-    def authorise(self, *_request: Any) -> Principal:
-        return OPERATOR
-
-
-async def test_a_slow_body_is_given_up(far: FarEnd, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "GRACE_S", 0.05)
-    length = ("content-length", "500")
-    peer = Peer("POST", "/api/v1/jobs", b"", JSON, length, principal=None)
-    peer.pieces = [b"{", b""]
-
-    async def receive() -> dict[str, Any]:
-        if peer.read:
-            await anyio.sleep_forever()
-        return {**await Peer.receive(peer), "more_body": True}
-
-    with anyio.fail_after(5):
-        await http_app(far, [native_dialect()], Everyone())(peer.scope, receive, peer.send)
-    assert peer.reply.status == 408
-    assert not far.arrived
 
 
 @pytest.mark.parametrize("told", ["x", "-1", "1e3", "\u0663"])
@@ -359,57 +227,3 @@ async def test_health_is_for_anyone(far: FarEnd) -> None:
     assert json.loads(reply.body)["status"] == "ok"
     document = await asked(far, "GET", "/api/v1/openapi.json", principal=nobody)
     assert json.loads(document.body)["openapi"].startswith("3.1")
-
-
-def moved(number: int) -> Moved:
-    return Moved(number, 1, "job", "x", "", "create", "queued", "")
-
-
-async def test_a_browser_s_stream_goes_on_where_it_was(far: FarEnd) -> None:
-    far.pushes = [moved(8)]
-    last = ("last-event-id", "7")
-    reply = await asked(far, "GET", "/api/v1/events/stream", b"", last)
-    assert far.arrived[0].asked.after == 7  # type: ignore[attr-defined]
-    assert reply.headers["content-type"] == "text/event-stream"
-    assert reply.body.startswith(b": still here\n\n")
-    assert reply.body.endswith(b"\n\n")
-    assert b"id: 8\nevent: moved\ndata: {" in reply.body
-
-
-async def test_a_stream_ends_when_its_reader_is_gone(far: FarEnd) -> None:
-    far.hold = True
-    peer = Peer("GET", "/api/v1/events/stream")
-    app = http_app(far, [native_dialect()])
-    with anyio.fail_after(5):
-        async with anyio.create_task_group() as group:
-            group.start_soon(app, peer.scope, peer.receive, peer.send)
-            await peer.told.wait()
-            assert far.watching == 1
-            peer.gone.set()
-    assert far.watching == 0
-
-
-async def test_streams_end_when_the_server_stops(far: FarEnd) -> None:
-    far.hold = True
-    peer = Peer("GET", "/api/v1/events/stream")
-    app = http_app(far, [native_dialect()])
-    with anyio.fail_after(5):
-        async with anyio.create_task_group() as group:
-            group.start_soon(app, peer.scope, peer.receive, peer.send)
-            await peer.told.wait()
-            app.close_streams()
-    assert far.watching == 0
-
-
-async def test_it_lives_and_dies_with_its_server(far: FarEnd) -> None:
-    messages = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
-    sent: list[str] = []
-
-    async def receive() -> Any:
-        return next(messages)
-
-    async def send(message: Any) -> None:
-        sent.append(message["type"])
-
-    await http_app(far, [native_dialect()])({"type": "lifespan"}, receive, send)
-    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
