@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
@@ -61,13 +61,6 @@ class Child:
                 read += part
         return dict(json.loads(read))
 
-    def freeze(self) -> None:
-        """This process only, as ``kill -STOP``."""
-        self.process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        self.process.send_signal(signal.SIGCONT)
-
     def kill(self) -> None:
         """As ``kill -9``; it is gone on return."""
         self.process.kill()
@@ -75,8 +68,15 @@ class Child:
         if self.process.stdout is not None:
             self.process.stdout.close()
 
-    def descendants(self) -> list[int]:
-        return [each.pid for each in psutil.Process(self.pid).children(recursive=True)]
+    def guardian(self) -> psutil.Process:
+        """Of a worker that has run something."""
+        (guardian,) = psutil.Process(self.pid).children()
+        return guardian
+
+    def tree(self) -> list[psutil.Process]:
+        """It and all its descendants."""
+        process = psutil.Process(self.pid)
+        return [process, *process.children(recursive=True)]
 
 
 class Farm:
@@ -99,15 +99,15 @@ class Farm:
         self.port = _free_port()
         self.ready_s = 0.0
         self.children: list[Child] = []
+        self._frozen: list[psutil.Process] = []
 
     def url(self, scheme: str = "http") -> str:
         return f"{scheme}://127.0.0.1:{self.port}"
 
-    async def serve(self, broken: str = "", **options: str) -> Child:
+    async def serve(self, broken: str = "") -> Child:
         """Start a server and wait until it says that it serves."""
         argv = [sys.executable, "-m", "tests.system.server", "--data", str(self.data)]
         argv += ["--port", str(self.port), "--lease-ms", str(self.lease_ms), "--broken", broken]
-        argv += [word for name, value in options.items() for word in (f"--{name}", value)]
         child = self._start(argv, "server")
         assert (await child.line())["port"] == self.port
         self.ready_s = time.monotonic()
@@ -120,12 +120,14 @@ class Farm:
         *,
         scheme: str = "http",
         loop: str = "asyncio",
+        fence: str = "strict",
         broken: str = "",
     ) -> Child:
         """Start a worker and wait until it has joined."""
         argv = [sys.executable, "-m", "tests.system.worker", self.url(scheme), "--name", name]
         argv += ["--slots", str(slots), "--folder", str(self.folder / name), "--loop", loop]
-        child = self._start([*argv, "--broken", broken], name)
+        argv += ["--fence", fence, "--broken", broken]
+        child = self._start(argv, name)
         await child.line()
         return child
 
@@ -134,10 +136,10 @@ class Farm:
         self.children.append(child)
         return child
 
-    def stage(self, script: str, tasks: int, **fields: Any) -> StageDraft:
-        """Tasks that run a script of the shell, with ``$RUNS/$ORCHESTRA_TASK`` as a file of their own."""
+    def stage(self, script: str, tasks: int, *, word: str = "", **fields: Any) -> StageDraft:
+        """Tasks that run a script of the shell with ``word`` as ``$1``, and ``$RUNS/$ORCHESTRA_TASK`` as a file of their own."""
         env = {"MARK": self.mark, "RUNS": str(self.runs_folder)}
-        template = {"argv": ["/bin/sh", "-c", script], "env": env}
+        template = {"argv": ["/bin/sh", "-c", script, "task", word], "env": env}
         over = Span(0, tasks) if tasks > 1 else None
         return StageDraft("work", "process", json.dumps(template).encode(), over=over, **fields)
 
@@ -187,11 +189,23 @@ class Farm:
                 except Unavailable:
                     await anyio.sleep(PAUSE_S)
 
+    def freeze(self, *processes: psutil.Process) -> None:
+        """As ``kill -STOP``, each one by itself."""
+        for process in processes:
+            self._frozen.append(process)
+            process.suspend()
+
+    def thaw(self) -> None:
+        """As ``kill -CONT``, everything that was frozen."""
+        for process in self._frozen:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
+        self._frozen.clear()
+
     def close(self) -> None:
         for child in self.children:
-            if child.process.poll() is None:
-                child.thaw()
             child.kill()
+        self.thaw()
 
 
 async def until(met: Callable[[], bool], bound_s: float = BOUND_S) -> float:

@@ -16,9 +16,7 @@ LATE_FIELDS = {"late_outcome": "", "late_at_ms": None}
 
 
 def not_ended_once(acknowledged: Mapping[str, int], story: Iterable[Moved]) -> list[str]:
-    """
-    Every task of every acknowledged job (its id, and how many tasks were acknowledged) has exactly one recorded end.
-    """
+    """Every task of every acknowledged job (its id, and how many tasks were acknowledged) has exactly one recorded end."""
     ends: dict[str, int] = {}
     created: set[str] = set()
     for moved in story:
@@ -70,13 +68,14 @@ def _differences(
             yield f"{field.name} of {what} was {was!r} and is {now!r}"
 
 
-def still_alive(mark: str) -> list[str]:
-    """No process has the mark in its environment."""
+def still_alive(mark: str, *others: psutil.Process) -> list[str]:
+    """No process has the mark in its environment, and none of the others lives."""
     found: list[str] = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get("MARK") == mark and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(f"process {process.pid} is alive: {process.cmdline()}")
+            if process in others or process.environ().get("MARK") == mark:
+                if process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(f"process {process.pid} is alive: {process.cmdline()}")
         except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
             continue
     return found

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import anyio
+import psutil
 import pytest
 
 from orchestra.client import Client
@@ -67,7 +69,7 @@ async def nothing_goes_on(client: Client) -> bool:
 async def crash(farm: Farm, server: Child, *, in_flight: bool = False) -> None:
     """Kill the server; with ``in_flight`` at a moment when workers wait for its answer to their reports."""
     if in_flight:
-        server.freeze()
+        farm.freeze(psutil.Process(server.pid))
         # Frozen, it gives out nothing new: what is running ends, and its report waits.
         await until(lambda: not still_alive(farm.mark))
     server.kill()
@@ -118,11 +120,13 @@ async def killed_again_and_again(
     return Evidence(acknowledged, await farm.story(), farm.runs(), recoveries_s)
 
 
-async def test_nothing_acknowledged_is_lost_or_runs_twice(tmp_path: Path) -> None:
+async def test_nothing_acknowledged_is_lost_or_runs_twice(
+    tmp_path: Path, told: Callable[[str], None]
+) -> None:
     async with open_farm(tmp_path) as farm:
         seen = await killed_again_and_again(farm, 300, (False, True, False, True, False))
-    print(f"work went on after {[round(each, 2) for each in seen.recoveries_s]} s")
-    print(f"{sum(map(len, seen.runs.values()))} runs, {sum(seen.acknowledged.values())} tasks")
+    told(f"work went on after {[round(each, 2) for each in seen.recoveries_s]} s")
+    told(f"{sum(map(len, seen.runs.values()))} runs, {sum(seen.acknowledged.values())} tasks")
     assert not_ended_once(seen.acknowledged, seen.story) == []
     assert len(seen.runs) == sum(seen.acknowledged.values())
     assert not_run_once(seen.runs) == []

@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=1)
     parser.add_argument("--folder", required=True)
     parser.add_argument("--loop", default="asyncio")
+    parser.add_argument("--fence", default="strict")
     parser.add_argument("--broken", choices=tuple(LAWS), default="")
     chosen = parser.parse_args()
     LAWS[chosen.broken]()
@@ -55,6 +56,7 @@ async def run(chosen: argparse.Namespace) -> None:
         [ProcessEngine(chosen.folder)],
         name=chosen.name,
         slots=chosen.slots,
+        fence=chosen.fence,
     )
     async with anyio.create_task_group() as group:
         worker_id = await group.start(worker.run)

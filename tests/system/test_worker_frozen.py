@@ -1,0 +1,144 @@
+"""
+A worker that is frozen, its agent alone or with all its processes: its work runs elsewhere in time, and when it is thawed its late
+result is kept as evidence and changes nothing. A patient worker does not end its attempts before the lease does, so its late
+results are those of attempts that completed.
+
+The negative control forgets the fence and sees the same check fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import pytest
+
+from orchestra.client import Client
+from orchestra.ports import Moved
+from orchestra.statemachine.commands import SubmitJob
+from orchestra.statemachine.replies import TaskView
+from tests.system.farm import Farm, open_farm, until
+from tests.system.laws import changed_by_late_result, not_ended_once, slower_than, still_alive
+
+pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.slow]
+
+ELSEWHERE_S = 10.0
+GUARDED_S = 6.0
+"""The guardian ends what a frozen agent runs before the lease is over, and the lease is 6 s."""
+
+SCRIPT = """
+echo "$ORCHESTRA_ATTEMPT_NUMBER" >> "$RUNS/$ORCHESTRA_TASK"
+echo "$ORCHESTRA_ATTEMPT_NUMBER" > result.json
+if [ "$ORCHESTRA_ATTEMPT_NUMBER" = 1 ]; then
+    if [ "$1" = 0 ]; then sleep 1; else trap '' TERM; setsid sleep 1000 & sleep 1000; fi
+else
+    while [ ! -e "$RUNS/../go" ]; do sleep 0.05; done
+fi
+"""
+"""
+Of the first attempts one is done soon, and the other hangs with a descendant in a session of its own. The next ones wait for the test.
+"""
+
+
+class Evidence(NamedTuple):
+    """What came of a job whose worker was frozen and thawed."""
+
+    acknowledged: dict[str, int]
+    before: list[TaskView]
+    after: list[TaskView]
+    story: list[Moved]
+    results: list[object]
+    elsewhere_s: float
+    guarded_s: float | None
+
+
+async def tasks_of(farm: Farm, job_id: str) -> list[TaskView]:
+    async with farm.client() as client:
+        return [await client.task(each.id) for each in await (await client.job(job_id)).tasks()]
+
+
+async def frozen(farm: Farm, *, whole: bool, fence: str, server_breaks: str = "") -> Evidence:
+    """Freeze the worker that runs both tasks, wait until they run elsewhere, thaw it and wait for its late word."""
+    await farm.serve(server_breaks)
+    one = await farm.join("one", 2, fence=fence)
+    async with farm.client() as client:
+        work = SubmitJob("freezes", (farm.stage(SCRIPT, 2, word="{item}"),))
+        job_id = (await client.submit(work)).id
+    await until(lambda: len(farm.runs()) == 2)
+    await until(lambda: any("1000" in each for each in still_alive(farm.mark)))
+    await farm.join("two", 2, scheme="ws", loop="trio")
+    hung = [each for each in one.tree() if "1000" in each.cmdline()]
+    farm.freeze(*(one.tree() if whole else one.tree()[:1]))
+
+    async def both_run_again(client: Client) -> bool:
+        views = await (await client.job(job_id)).tasks()
+        return all(task.status == "running" and task.worker != "one" for task in views) and all(
+            2 in runs for runs in farm.runs().values()
+        )
+
+    guarded_s = None
+    if fence == "strict" and not whole:
+        guarded_s = await until(lambda: not any(map(_lives, hung)), GUARDED_S + 2)
+    elsewhere_s = await farm.until(both_run_again, ELSEWHERE_S + 5) + (guarded_s or 0.0)
+    before = await tasks_of(farm, job_id)
+    farm.thaw()
+
+    async def late_words_came(client: Client) -> bool:
+        views = [await client.task(task.id) for task in before]
+        pairs = zip(before, views, strict=True)
+        return all(was.attempts[0] != now.attempts[0] or was.status != now.status for was, now in pairs)
+
+    await farm.until(late_words_came)
+    after = await tasks_of(farm, job_id)
+    (farm.folder / "go").touch()
+    async with farm.client() as client:
+        results = await (await client.job(job_id)).results(timeout_s=20)
+    await until(lambda: not still_alive(farm.mark))
+    story = await farm.story()
+    return Evidence({job_id: 2}, before, after, story, results, elsewhere_s, guarded_s)
+
+
+def _lives(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def changes(seen: Evidence) -> list[str]:
+    pairs = zip(seen.before, seen.after, strict=True)
+    return [broken for was, now in pairs for broken in changed_by_late_result(was, now)]
+
+
+@pytest.mark.parametrize(
+    ("whole", "fence", "late_words"),
+    [
+        (False, "strict", ["stopped", "stopped"]),
+        (True, "strict", ["stopped", "stopped"]),
+        (False, "patient", ["completed", "stopped"]),
+    ],
+    ids=["agent", "group", "patient"],
+)
+async def test_its_late_result_changes_nothing(
+    tmp_path: Path, told: Callable[[str], None], *, whole: bool, fence: str, late_words: list[str]
+) -> None:
+    async with open_farm(tmp_path) as farm:
+        seen = await frozen(farm, whole=whole, fence=fence)
+        assert set(map(tuple, farm.runs().values())) == {(1, 2)}
+    told(f"ran elsewhere after {seen.elsewhere_s:.2f} s")
+    assert changes(seen) == []
+    assert [task.attempts[0].late_outcome for task in seen.after] == late_words
+    assert not_ended_once(seen.acknowledged, seen.story) == []
+    assert seen.results == [2, 2]
+    assert slower_than(ELSEWHERE_S, [seen.elsewhere_s]) == []
+    if seen.guarded_s is not None:
+        told(f"its processes were gone after {seen.guarded_s:.2f} s")
+        assert slower_than(GUARDED_S, [seen.guarded_s]) == []
+
+
+async def test_a_server_that_takes_late_results_is_found_out(tmp_path: Path) -> None:
+    async with open_farm(tmp_path, lease_ms=2_000) as farm:
+        seen = await frozen(
+            farm, whole=False, fence="patient", server_breaks="fence late results"
+        )
+    broken = changes(seen)
+    assert any("status of task was" in each and "completed" in each for each in broken), broken
