@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -64,7 +64,7 @@ _STORY_DECODER = msgspec.msgpack.Decoder(list[tuple[int, str, str, str, str, str
 
 def _plain(value: object) -> object:
     if isinstance(value, Mapping):
-        return dict(value)  # type: ignore[reportUnknownArgumentType]  # its items are checked as they are encoded
+        return dict(cast("Mapping[object, object]", value))
     raise TypeError(f"{type(value).__name__} has no stored form")
 
 

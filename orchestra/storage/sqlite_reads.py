@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import apsw
 
-from orchestra.ports import Loaded, Log, LogRead, Moved, Quarantined, Record, Rows, Story
-from orchestra.statemachine.records import KINDS, Counters
+from orchestra.ports import Loaded, Log, LogRead, Moved, Quarantined, Rows, Story
+from orchestra.statemachine.records import KINDS, Counters, Record
 from orchestra.storage.bounds import JOB_PARTS, belongs, check_log, check_rows, check_story
 from orchestra.storage.codec import (
     KIND_NAMES,

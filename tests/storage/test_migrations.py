@@ -210,3 +210,21 @@ async def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
     assert version_of(connection) == LATEST
     assert first(connection, "SELECT count(*) FROM rows") == (0,)
     connection.close()
+
+
+@pytest.mark.parametrize("version", OLD)
+async def test_bad_rows_do_not_stop_a_migration(version: int, tmp_path: Path) -> None:
+    path = file_of(version, tmp_path / "store.db")
+    live = samples.root_id(7)
+    connection = connect(path)
+    connection.execute("UPDATE rows SET body = x'00' WHERE id = ?", (live,))
+    connection.execute("UPDATE story SET body = x'00' WHERE first = 1")
+    connection.close()
+    store = await SqliteStore.open(path)
+    try:
+        loaded = await store.load()
+        assert [(each.kind, each.id) for each in loaded.quarantined] == [("job", live)]
+        assert set(map(repr, loaded.rows)) == set(map(repr, samples.loose()))
+        assert await store.story(Story()) == STORY[7:]
+    finally:
+        await store.aclose()
