@@ -350,10 +350,10 @@ class Operation:
 
     def decode_frame(self, body: bytes, key: str) -> Ask:
         """What a channel's message asks. Raises `Malformed`; the message has passed `strict_json.check_json` before."""
-        asked = self.input.codec.decode(body)
+        asked: Ask = self.input.codec.decode(body)
         checked_key(key, where="key")
         if not key:
             return asked
         if not isinstance(asked, Command):
             raise Malformed("only commands take a key", where="key")
-        return Keyed(cast("Command[Any]", asked), key)
+        return Keyed(asked, key)

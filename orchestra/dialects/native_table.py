@@ -46,7 +46,8 @@ def _accepted(reply: JobAccepted) -> tuple[int, str]:
 
 def _reply_type(cls: type[Any]) -> type[Any]:
     # `class SubmitJob(Command[JobAccepted])`: the parameter is the type of the reply.
-    return get_args(cls.__orig_bases__[0])[0]
+    found: type[Any] = get_args(cls.__orig_bases__[0])[0]
+    return found
 
 
 def _command(

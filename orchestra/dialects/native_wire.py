@@ -22,7 +22,6 @@ import inspect
 import re
 import types
 from collections.abc import Callable, Mapping
-from functools import cache
 from operator import attrgetter
 from typing import Annotated, Any, Union, cast, get_args, get_origin, get_type_hints
 
@@ -81,6 +80,12 @@ BOUNDS: Mapping[str, tuple[int | None, int | None]] = {
     "WatchStory.after": (-1, None),
 }
 """Least and largest values of fields that go past the core to the store; the core checks its own."""
+
+_TUPLE: Any = tuple
+_LIST: Any = list
+_DICT: Any = dict
+_ANNOTATED: Any = Annotated
+"""Types that are made at run time are no types to a checker."""
 
 Convert = Callable[[Any], Any]
 
@@ -142,7 +147,7 @@ def _json_shape(absent: bytes | None) -> Shape:
 
 def _tuple_shape(inner: Shape) -> Shape:
     if inner.to_core is None and inner.to_wire is None:
-        return Shape(tuple[inner.wire, ...])
+        return Shape(_TUPLE[inner.wire, ...])
     to_core, to_wire = inner.to_core, inner.to_wire
 
     def come_in(items: list[Any]) -> tuple[Any, ...]:
@@ -157,7 +162,7 @@ def _tuple_shape(inner: Shape) -> Shape:
     def go_out(items: tuple[Any, ...]) -> list[Any]:
         return [to_wire(item) for item in items] if to_wire else list(items)
 
-    return Shape(list[inner.wire], come_in, go_out)
+    return Shape(_LIST[inner.wire], come_in, go_out)
 
 
 def shape_of(declared: Any, *, strict: bool) -> Shape:
@@ -170,7 +175,7 @@ def shape_of(declared: Any, *, strict: bool) -> Shape:
     if origin is tuple and args[1:] == (Ellipsis,):
         return _tuple_shape(shape_of(args[0], strict=strict))
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return Shape(dict[args[0], args[1]], None, dict)
+        return Shape(_DICT[args[0], args[1]], None, dict)
     if origin in (Union, types.UnionType):
         if any(attrs.has(arg) or arg is bytes or get_origin(arg) for arg in args):
             raise TypeError(f"{declared} has no form on the wire")
@@ -197,7 +202,7 @@ def _member(cls: type, field: attrs.Attribute[Any], shape: Shape) -> tuple[Any, 
     full = f"{cls.__name__}.{field.name}"
     words = FIELD_WORDS.get(full) or FIELD_WORDS.get(field.name)
     low, high = BOUNDS.get(full, (None, None))
-    wire = Annotated[shape.wire, msgspec.Meta(description=words, ge=low, le=high)]
+    wire = _ANNOTATED[shape.wire, msgspec.Meta(description=words, ge=low, le=high)]
     default: Any = field.default
     if shape.wire is msgspec.Raw:
         return (field.name, wire, msgspec.UNSET)
@@ -207,8 +212,8 @@ def _member(cls: type, field: attrs.Attribute[Any], shape: Shape) -> tuple[Any, 
         return (field.name, wire, msgspec.field(default_factory=default.factory))
     if default == () and shape.to_wire is not None:
         # What is a tuple in the core may be an object or an array here; empty either way.
-        empty = cast("type[Any]", type(shape.to_wire(())))
-        return (field.name, wire, msgspec.field(default_factory=empty))
+        plain: Any = shape.to_wire(())
+        return (field.name, wire, msgspec.field(default_factory=plain.copy))
     return (field.name, wire, default)
 
 
@@ -286,10 +291,15 @@ class Form:
         )
 
 
-@cache
+_forms: dict[tuple[type[Any], bool], Form] = {}
+
+
 def form_of(cls: type[Any], *, strict: bool) -> Form:
     """The form of a class, made once."""
-    return Form(cls, strict=strict)
+    form = _forms.get((cls, strict))
+    if form is None:
+        form = _forms[cls, strict] = Form(cls, strict=strict)
+    return form
 
 
 _span = Form(Span, strict=True)

@@ -125,7 +125,8 @@ async def _put(link: Link, asked: Any) -> Any:
         case Backup(target):
             return await asker.backup(target)
         case Command():
-            return await asker.ask(cast("Command[Any]", asked))
+            ask: Any = asker.ask
+            return await ask(asked)
         case _:
             return await asker.answer(asked)
 

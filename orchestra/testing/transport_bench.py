@@ -132,16 +132,20 @@ class _Named:
     principal: str
 
     async def ask(self, command: Command[R], *, key: str = "") -> R:
-        return await self.far.take(Arrived(self.principal, command, key))
+        found: R = await self.far.take(Arrived(self.principal, command, key))
+        return found
 
     async def answer(self, query: Query[R]) -> R:
-        return await self.far.take(Arrived(self.principal, query))
+        found: R = await self.far.take(Arrived(self.principal, query))
+        return found
 
     async def story(self, query: Story) -> tuple[Moved, ...]:
-        return await self.far.take(Arrived(self.principal, query))
+        found: tuple[Moved, ...] = await self.far.take(Arrived(self.principal, query))
+        return found
 
     async def log(self, query: Log) -> LogRead:
-        return await self.far.take(Arrived(self.principal, query))
+        found: LogRead = await self.far.take(Arrived(self.principal, query))
+        return found
 
     async def append_log(
         self, worker_id: str, incarnation: int, chunks: Sequence[LogChunk]

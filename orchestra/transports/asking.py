@@ -29,9 +29,11 @@ async def put(asker: Asker, ask: Ask) -> object:
         case Log():
             return await asker.log(ask)
         case AppendLog(worker_id, incarnation, chunks):
-            return await asker.append_log(worker_id, incarnation, chunks)
+            await asker.append_log(worker_id, incarnation, chunks)
+            return None
         case Backup(target):
-            return await asker.backup(target)
+            await asker.backup(target)
+            return None
         case Known(answer):
             return answer
         case _:

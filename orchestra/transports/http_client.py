@@ -11,7 +11,7 @@ import ssl
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -53,7 +53,8 @@ class HttpAsker(RemoteAsker):
 
     async def call(self, asked: Any, key: str = "") -> Any:
         """As `RemoteAsker.call`."""
-        operation = BY_CLASS.get(cast("type[Any]", type(asked)))
+        kind: type[Any] = asked.__class__
+        operation = BY_CLASS.get(kind)
         if operation is None:
             raise Malformed(f"{type(asked).__name__} can not be asked over a network")
         call = operation.call(asked)

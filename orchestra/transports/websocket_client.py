@@ -11,7 +11,7 @@ import contextlib
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, cast
+from typing import Any
 
 import anyio
 import anyio.abc
@@ -104,8 +104,9 @@ class WebsocketAsker(RemoteAsker):
 
     async def call(self, asked: Any, key: str = "") -> Any:
         """As `RemoteAsker.call`."""
-        if type(asked) not in BY_CLASS:
-            raise Malformed(f"{type(asked).__name__} can not be asked over a network")
+        kind: type[Any] = asked.__class__
+        if kind not in BY_CLASS:
+            raise Malformed(f"{kind.__name__} can not be asked over a network")
         tag = self._next()
         frame = ask_frame(tag, asked, key)
         if len(frame) > MESSAGE_BYTES_MAX:
@@ -116,7 +117,7 @@ class WebsocketAsker(RemoteAsker):
         if not isinstance(heard, Replied):
             raise PeerClosed(f"{self._url} answered in a way that this version does not know")
         try:
-            return reply_to(cast("type[Any]", type(asked)), heard.reply)
+            return reply_to(kind, heard.reply)
         except Malformed as error:
             raise Unavailable(f"the answer can not be read: {error}") from None
 
@@ -269,13 +270,13 @@ class WebsocketAsker(RemoteAsker):
                     mailbox.end(None)
             case Replied(tag) | Watching(tag):
                 self._settle(tag, heard)
-            case Refused(tag, error):
+            case Refused(tag, refusal):
                 if tag is None:
-                    self._lose(error)
+                    self._lose(refusal)
                 elif tag in self._asked:
                     self._settle(tag, heard)
                 elif tag in self._watched:
-                    self._watched.pop(tag).end(error)
+                    self._watched.pop(tag).end(refusal)
             case None:
                 pass
 
