@@ -48,6 +48,9 @@ SAMPLE_S = 0.1
 KILL_ROUNDS = 64
 """Looks without a pause while each finds new processes: beyond it others get their turn before the next round."""
 
+POLL_S_MAX = 3600.0
+"""Of a lease that ends in years this much at a time: poll(2) counts milliseconds in 31 bits."""
+
 GIVE_UP_S = 60.0
 """A guardian without an engine whose wards can not be ended (they changed their user) leaves after this long."""
 
@@ -121,7 +124,7 @@ class Guardian:
         if any(ward.memory_bytes for ward in self.wards.values()):
             times.append(SAMPLE_S)
         if self.lease_s is not None and self.wards and _now() < self.lease_s:
-            times.append(self.lease_s - _now())
+            times.append(min(self.lease_s - _now(), POLL_S_MAX))
         return min(times, default=None)
 
     def _watch_time(self) -> None:

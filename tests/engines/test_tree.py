@@ -291,3 +291,12 @@ async def test_the_guardian_leaves_with_the_engine(tmp_path: Path) -> None:
         assert pid is not None
         assert psutil.pid_exists(pid)
     assert not psutil.pid_exists(pid)
+
+
+async def test_a_lease_may_end_in_a_hundred_years(engine: ProcessEngine, mark: str) -> None:
+    engine.extend(time.monotonic() + 100 * 365 * 86_400)
+    order = script_order("import time; time.sleep(0.2)", mark)
+    sink = Recorder()
+    await engine.start(order, sink)
+    with anyio.fail_after(10):
+        assert (await sink.end_of(order.attempt_id)).outcome == "completed"
