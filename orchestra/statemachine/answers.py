@@ -41,6 +41,9 @@ from orchestra.statemachine.why import why_job, why_task, why_worker
 
 R = TypeVar("R")
 
+_CURSOR_DIGITS_MAX = 18
+"""Cursors are numbers of 63 bits."""
+
 
 def answer(state: State, query: Query[R], now_ms: int) -> R:
     """
@@ -86,7 +89,9 @@ def resolve_task(state: State, selector: str) -> str:
     if dot:
         if not position.isdecimal() or not 1 <= int(position) <= limits.TASKS_PER_JOB_MAX:
             raise Malformed(
-                f"{selector!r} names no task", where="task_id", remedy="use job.position, as in 17.3"
+                f"{selector!r} names no task",
+                where="task_id",
+                remedy="use job.position, as in 17.3",
             )
         return ids.task_id(resolve_job(state, job_part), int(position))
     if len(selector) > ids.ROOT_CHARS:
@@ -128,7 +133,7 @@ def _limit(limit: int) -> None:
 def _number(text: str, where: str) -> int:
     if not text:
         return 0
-    if not text.isdecimal() or len(text) > 18:
+    if not text.isdecimal() or len(text) > _CURSOR_DIGITS_MAX:
         raise Malformed(f"{text!r} is no cursor", where=where, remedy="use a page's next")
     return int(text)
 

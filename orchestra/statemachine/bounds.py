@@ -17,7 +17,9 @@ def check_name(name: str, where: str) -> None:
         raise Malformed("it is empty", where=where, remedy="give it a name")
     if len(name) > limits.NAME_CHARS_MAX:
         raise Malformed(
-            f"it has {len(name)} characters", where=where, remedy=f"use at most {limits.NAME_CHARS_MAX}"
+            f"it has {len(name)} characters",
+            where=where,
+            remedy=f"use at most {limits.NAME_CHARS_MAX}",
         )
     if any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in name):
         raise Malformed("it has control characters", where=where, remedy="take them out")

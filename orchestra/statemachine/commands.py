@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 import attrs
 
+from orchestra.statemachine import limits
 from orchestra.statemachine.records import Amounts, OnFailure, Span
 from orchestra.statemachine.replies import (
     JobAccepted,
@@ -50,11 +51,11 @@ class StageDraft:
     labels: tuple[str, ...] = ()
     priority: int = 0
     retries: int = 0
-    backoff_ms: int = 1_000
-    backoff_ms_max: int = 300_000
+    backoff_ms: int = limits.BACKOFF_MS
+    backoff_ms_max: int = limits.BACKOFF_MS_MAX
     queue_ms_max: int | None = None
     run_ms_max: int | None = None
-    grace_ms: int = 5_000
+    grace_ms: int = limits.GRACE_MS
 
 
 @value
@@ -137,7 +138,7 @@ class JoinWorker(Command[WorkerJoined]):
     apps: tuple[str, ...]
     labels: tuple[str, ...] = ()
     capacity: Amounts = ()
-    host: dict[str, str] = attrs.field(factory=dict)
+    host: dict[str, str] = attrs.field(factory=dict[str, str])
     holding: tuple[str, ...] = ()
 
 

@@ -28,9 +28,7 @@ def _node(status: str) -> str:
 
 def resting(table: Table) -> tuple[str, ...]:
     """The statuses that nothing leaves by itself: no verb leads on, or only an explicit request to try again."""
-    return tuple(
-        status for status in table.statuses() if set(table.verbs(status)) <= {Verb.REVIVE}
-    )
+    return tuple(status for status in table.statuses() if set(table.verbs(status)) <= {Verb.REVIVE})
 
 
 def mermaid(table: Table) -> str:

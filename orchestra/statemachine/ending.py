@@ -22,7 +22,9 @@ def backoff_ms(stage: Stage, failures: int, rng: Random) -> int:
 
 def complete(tx: Transaction, attempt: Attempt, result: bytes | None, **end: object) -> None:
     """The worker says that the work is done. A task that is being cancelled stays cancelled; the result is kept."""
-    seen = (Verb.RUN, Verb.COMPLETE) if attempt.status is AttemptStatus.STARTED else (Verb.COMPLETE,)
+    seen = (
+        (Verb.RUN, Verb.COMPLETE) if attempt.status is AttemptStatus.STARTED else (Verb.COMPLETE,)
+    )
     tx.follow(
         attempt,
         seen,

@@ -1,8 +1,8 @@
 """
 Derived look-ups: everything here follows from the rows and is rebuilt by `state.load`.
 
-Only `Index.replace` changes it when rows change. The heaps are lazy: they may hold entries that are stale or there twice, so readers
-check the row, and what they drop on the way changes no decision.
+Only `Index.replace` changes it when rows change. The heaps and ``finished`` are lazy: they may hold entries that are stale or there
+twice, so readers check the row, and what they drop on the way changes no decision.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ Rank = tuple[int, int, int, str]
 
 
 def shape_of(stage: Stage) -> Shape:
+    """What the tasks of a stage ask of a worker."""
     return (stage.app, stage.labels, stage.needs)
 
 
@@ -82,7 +83,7 @@ class Index:
         self.unfolding: dict[str, None] = {}
         self.cancelling: dict[str, int] = {}
         self.reviews: dict[str, int] = {}
-        self.finished: deque[str] = deque()
+        self.finished: deque[tuple[int, str]] = deque()
         self.finished_tasks = 0
         self._follow: dict[type[object], Callable[..., None]] = {
             Task: self._task,
@@ -134,15 +135,17 @@ class Index:
             self.cancelling.pop(old.id, None)
             if old.status in JOB_FINAL:
                 self.finished_tasks -= old.tasks
+                self.oldest_finished()  # lets go of what this one leaves behind
             return
         if old is None:
             self.job_numbers[new.number] = new.id
             self.job_stages.setdefault(new.id, [])
             self.tallies.setdefault(new.id, {})
         if new.status in JOB_FINAL and (old is None or old.status not in JOB_FINAL):
-            self.finished.append(new.id)
+            ended_at_ms = new.ended_at_ms or 0
+            self.finished.append((ended_at_ms, new.id))
             self.finished_tasks += new.tasks
-            self.arm((new.ended_at_ms or 0) + self._settings.retention_ms, "job", new.id)
+            self.arm(ended_at_ms + self._settings.retention_ms, "job", new.id)
         elif old is not None and old.status in JOB_FINAL and new.status not in JOB_FINAL:
             self.finished_tasks -= old.tasks
         if new.status is JobStatus.CANCELLING and (old is None or old.status is not new.status):
@@ -150,6 +153,18 @@ class Index:
         if new.status in JOB_SCHEDULABLE and old is not None and old.status not in JOB_SCHEDULABLE:
             for stage in self.job_stages.get(new.id, ()):
                 self.offer(stage, new)
+
+    def oldest_finished(self) -> str | None:
+        """The job in memory that ended first; None when none has ended. Stale entries before it are dropped."""
+        jobs = self._rows["job"]
+        while self.finished:
+            ended_at_ms, job_id = self.finished[0]
+            job = jobs.get(job_id)
+            if isinstance(job, Job) and job.status in JOB_FINAL:
+                if (job.ended_at_ms or 0) == ended_at_ms:
+                    return job_id
+            self.finished.popleft()
+        return None
 
     def _stage(self, old: Stage | None, new: Stage | None) -> None:
         if new is None:
@@ -186,10 +201,7 @@ class Index:
         elif stage is not None:
             stage.unfolded += 1
         if new is None:
-            if stage is not None:
-                stage.unfolded -= 1
-            if task.status is TaskStatus.QUEUED:
-                self._dequeue(task)
+            self._task_gone(task, stage)
             return
         status = new.status
         tally[status] = tally.get(status, 0) + 1
@@ -206,6 +218,12 @@ class Index:
             self._enqueue(new)
         elif status is TaskStatus.BACKOFF and new.retry_at_ms is not None:
             self.arm(new.retry_at_ms, "task", new.id)
+
+    def _task_gone(self, task: Task, stage: StageTally | None) -> None:
+        if stage is not None:
+            stage.unfolded -= 1
+        if task.status is TaskStatus.QUEUED:
+            self._dequeue(task)
 
     def _enqueue(self, task: Task) -> None:
         queue = self.queues.get(task.stage_id)

@@ -60,7 +60,7 @@ def submit(tx: Transaction, command: SubmitJob) -> JobAccepted:
     stages: list[Stage] = []
     first = 1
     for index, (draft, size, edge) in enumerate(zip(command.stages, sizes, edges, strict=True)):
-        stages.append(tx.put(_stage(job, index, draft, first, size, edge)))
+        stages.append(tx.put(_stage(job, index, draft, first=first, size=size, edge=edge)))
         first += size
     if job.tasks:
         tx.state.index.unfolding[job.id] = None
@@ -71,6 +71,7 @@ def _stage(
     job: Job,
     index: int,
     draft: StageDraft,
+    *,
     first: int,
     size: int,
     edge: tuple[tuple[int, ...], tuple[int, ...]],
@@ -125,8 +126,8 @@ def _check_draft(draft: StageDraft, where: str) -> None:
     check_name(draft.name, f"{where}.name")
     check_name(draft.app, f"{where}.app")
     check_range(len(draft.template), 0, limits.TEMPLATE_BYTES_MAX, f"{where}.template")
-    if _numbers(draft) == _DEFAULTS:  # what most stages leave alone was checked when this was written
-        return
+    if _numbers(draft) == _DEFAULTS:
+        return  # what most stages leave alone was checked when this was written
     check_range(len(draft.after), 0, limits.EDGES_PER_STAGE_MAX, f"{where}.after")
     check_range(len(draft.pairwise), 0, limits.EDGES_PER_STAGE_MAX, f"{where}.pairwise")
     check_amounts(draft.needs, f"{where}.needs")

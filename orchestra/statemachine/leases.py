@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 
+from orchestra.errors import Defect
 from orchestra.statemachine import ids, limits
 from orchestra.statemachine.ending import lose
 from orchestra.statemachine.lifecycles import (
@@ -76,7 +77,7 @@ def next_deadline(state: State) -> int | None:
 
     A deadline that turns out to be nothing when it comes is harmless.
     """
-    if pending(state):
+    if pending(state) or state.index.finished_tasks > limits.FINISHED_TASKS_MAX:
         return 0
     heap = state.index.deadlines
     while heap:
@@ -91,7 +92,7 @@ def next_deadline(state: State) -> int | None:
 
 
 def expire(tx: Transaction) -> None:
-    """Act on what is due, a slice at most; the next tick goes on."""
+    """Act on what is due, a slice at most, and let go of what is too much; the next tick goes on."""
     heap = tx.state.index.deadlines
     acted = 0
     while heap and heap[0][0] <= tx.now_ms and acted < limits.UNFOLD_SLICE:
@@ -107,6 +108,19 @@ def expire(tx: Transaction) -> None:
         again = due_at(tx.state, kind, id)
         if again is not None:
             heapq.heappush(heap, (again, kind, id))
+    if tx.state.index.finished_tasks > limits.FINISHED_TASKS_MAX:
+        _make_room(tx)
+
+
+def _make_room(tx: Transaction) -> None:
+    """The oldest finished jobs leave memory before their retention ends, a slice of tasks at most."""
+    index = tx.state.index
+    least = max(limits.FINISHED_TASKS_MAX, index.finished_tasks - limits.UNFOLD_SLICE)
+    while index.finished_tasks > least:
+        oldest = index.oldest_finished()
+        if oldest is None:
+            raise Defect(f"{index.finished_tasks} finished tasks belong to no job")
+        forget_job(tx, tx.get(Job, oldest))
 
 
 def _act(tx: Transaction, kind: str, id: str) -> None:

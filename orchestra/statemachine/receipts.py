@@ -32,7 +32,9 @@ def recall(tx: Transaction, command: SubmitJob, key: str) -> JobAccepted | None:
     """
     if len(key) > limits.NAME_CHARS_MAX:
         raise Malformed(
-            f"it has {len(key)} characters", where="key", remedy=f"use at most {limits.NAME_CHARS_MAX}"
+            f"it has {len(key)} characters",
+            where="key",
+            remedy=f"use at most {limits.NAME_CHARS_MAX}",
         )
     receipt = tx.find(Receipt, receipt_id(tx.principal, key))
     if receipt is None or receipt.until_ms <= tx.now_ms:

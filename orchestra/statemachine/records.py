@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import attrs
 
+from orchestra.statemachine import limits
 from orchestra.statemachine.lifecycles import (
     AttemptStatus,
     JobStatus,
@@ -135,11 +136,11 @@ class Stage:
     labels: tuple[str, ...] = ()
     priority: int = 0
     retries: int = 0
-    backoff_ms: int = 1_000
-    backoff_ms_max: int = 300_000
+    backoff_ms: int = limits.BACKOFF_MS
+    backoff_ms_max: int = limits.BACKOFF_MS_MAX
     queue_ms_max: int | None = None
     run_ms_max: int | None = None
-    grace_ms: int = 5_000
+    grace_ms: int = limits.GRACE_MS
 
 
 @value
@@ -190,7 +191,7 @@ class Attempt:
     rung_until_ms: int | None = None
     stop_reason: str = ""
     stop_cause: Cause = Cause.NONE
-    grace_ms: int = 5_000
+    grace_ms: int = limits.GRACE_MS
     late_outcome: str = ""
     late_result: bytes | None = None
     late_at_ms: int | None = None
@@ -250,13 +251,16 @@ class Settings:
     """What the core goes by; changed by `Reconfigure`, so a replay sees the settings of its time. Milliseconds."""
 
     id: str = "settings"
-    lease_ms: int = 6_000
-    heartbeat_ms: int = 2_000
-    retention_ms: int = 600_000
-    aging_ms: int = 600_000
-    reserve_after_ms: int = 60_000
-    losses_max: int = 3
+    lease_ms: int = limits.LEASE_MS
+    heartbeat_ms: int = limits.HEARTBEAT_MS
+    retention_ms: int = limits.RETENTION_MS
+    aging_ms: int = limits.AGING_MS
+    reserve_after_ms: int = limits.RESERVE_AFTER_MS
+    losses_max: int = limits.LOSSES_MAX
 
+
+Living = Project | Job | Task | Attempt | Worker
+"""Records with a status, which moves along the rows of `lifecycles.TABLES`."""
 
 Record = Project | Job | Stage | Task | Attempt | Worker | Receipt | Counters | Settings
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from orchestra.statemachine import limits
 from orchestra.statemachine.lifecycles import (
     AttemptStatus,
     JobStatus,
@@ -87,7 +88,7 @@ class Order:
     number: int
     needs: Amounts = ()
     run_ms_max: int | None = None
-    grace_ms: int = 5_000
+    grace_ms: int = limits.GRACE_MS
     rung: Rung = Rung.NONE
     reason: str = ""
 

@@ -24,11 +24,10 @@ def drain(tx: Transaction) -> None:
         while seen < len(tx.touched):
             old, new = tx.touched[seen]
             seen += 1
-            kind = type(new)
-            if kind is Task:
-                if new.status in TASK_FINAL or (old is not None and old.status in TASK_FINAL):
+            if type(new) is Task:
+                if new.status in TASK_FINAL or (type(old) is Task and old.status in TASK_FINAL):
                     _after_task(tx, old, new, jobs)
-            elif kind is Job and old is None and not new.tasks:
+            elif type(new) is Job and old is None and not new.tasks:
                 jobs[new.id] = None
         ensure(seen <= limits.RULES_MAX, "the rules run in a circle")
         if not pending(tx.state):
@@ -79,11 +78,11 @@ def _finish(tx: Transaction, job_id: str) -> None:
     if sum(tally.get(status, 0) for status in TASK_FINAL) < job.tasks:
         return
     counts = tuple((str(status), count) for status, count in sorted(tally.items()) if count)
-    end: dict[str, object] = {"ended_at_ms": tx.now_ms, "counts": counts}
     if job.status is JobStatus.CANCELLING:
-        tx.move(job, Verb.CLOSE, reason=job.reason, **end)
+        tx.move(job, Verb.CLOSE, reason=job.reason, ended_at_ms=tx.now_ms, counts=counts)
     elif tally.get(TaskStatus.COMPLETED, 0) == job.tasks:
-        tx.move(job, Verb.COMPLETE, **end)
+        tx.move(job, Verb.COMPLETE, ended_at_ms=tx.now_ms, counts=counts)
     else:
         told = ", ".join(f"{count} {status}" for status, count in counts if status != "completed")
-        tx.move(job, Verb.FAIL, reason=f"of {job.tasks} tasks {told}", **end)
+        reason = f"of {job.tasks} tasks {told}"
+        tx.move(job, Verb.FAIL, reason=reason, ended_at_ms=tx.now_ms, counts=counts)

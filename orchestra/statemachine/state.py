@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TypeVar, cast
 
@@ -74,7 +75,17 @@ class State:
 _SETTINGS = Settings()
 _COUNTERS = Counters()
 
-_LOAD_ORDER = ("settings", "counters", "project", "worker", "job", "stage", "task", "attempt", "receipt")
+_LOAD_ORDER = (
+    "settings",
+    "counters",
+    "project",
+    "worker",
+    "job",
+    "stage",
+    "task",
+    "attempt",
+    "receipt",
+)
 
 
 def load(rows: Iterable[Record], at_ms: int) -> State:
@@ -96,6 +107,7 @@ def load(rows: Iterable[Record], at_ms: int) -> State:
     for worker in state.each(Worker):
         if worker.status in (WorkerStatus.ONLINE, WorkerStatus.REPLACED):
             state.pulses[worker.id] = Pulse(at_ms)
+    state.index.finished = deque(sorted(state.index.finished))  # by their ends, as they came
     for job in state.each(Job):
         if state.unfolded(job.id) < job.tasks:
             state.index.unfolding[job.id] = None

@@ -58,9 +58,7 @@ class Stimulus:
 
 @value
 class Outcome:
-    """
-    What came of a stimulus: the reply (or the `Rejected` that refuses), new and deleted rows to store, effects, and the story.
-    """
+    """What came of a stimulus: the reply (or the `Rejected` that refuses), new and deleted rows to store, effects, and the story."""
 
     reply: object
     changes: Mapping[tuple[str, str], Record]
@@ -72,8 +70,6 @@ class Outcome:
 def _tick(tx: Transaction, _: Tick) -> Ticked:
     expire(tx)
     return Ticked(None)
-
-
 
 
 HANDLERS: Mapping[type, Callable[[Transaction, object], object]] = MappingProxyType(

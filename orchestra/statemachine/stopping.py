@@ -29,9 +29,7 @@ def ask_stop(
     if attempt.rung is not Rung.NONE:
         return attempt
     grace_ms = attempt.grace_ms if grace_ms is None else grace_ms
-    return climb(
-        tx, tx.change(attempt, stop_cause=cause, stop_reason=reason, grace_ms=grace_ms)
-    )
+    return climb(tx, tx.change(attempt, stop_cause=cause, stop_reason=reason, grace_ms=grace_ms))
 
 
 def climb(tx: Transaction, attempt: Attempt) -> Attempt:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from operator import attrgetter
 from random import Random
 from typing import NamedTuple, TypeVar, cast
 
@@ -9,10 +11,14 @@ from orchestra.errors import Conflict, Defect, NotFound
 from orchestra.statemachine import ids
 from orchestra.statemachine.effects import Effect
 from orchestra.statemachine.lifecycles import TABLES, Verb
-from orchestra.statemachine.records import KIND_OF, Record, Settings, evolve
+from orchestra.statemachine.records import KIND_OF, Living, Record, Settings, evolve
 from orchestra.statemachine.state import State
 
 T = TypeVar("T", bound=Record)
+L = TypeVar("L", bound=Living)
+
+_status_of: Callable[[Record], str] = attrgetter("status")
+"""For records of which only the kind is known, and that the kind has a table."""
 
 
 class Move(NamedTuple):
@@ -90,8 +96,8 @@ class Transaction:
         old = rows.get(id)
         table = TABLES.get(kind)
         if table is not None:
-            before = None if old is None else old.status  # type: ignore[union-attr]  # kinds with a table have one
-            after = record.status  # type: ignore[union-attr]
+            before = None if old is None else _status_of(old)
+            after = _status_of(record)
             if before != after and not table.has_edge(before, after):
                 raise Defect(f"{kind} {id}: no edge {before} -> {after}", story=tuple(self.story))
         self._store(kind, record)
@@ -107,17 +113,17 @@ class Transaction:
         self.changes[kind, id] = record
         self.touched.append((old, record))
 
-    def create(self, record: T, verb: Verb, reason: str = "") -> T:
+    def create(self, record: L, verb: Verb, reason: str = "") -> L:
         """Store a row that did not exist, and tell the story of its beginning."""
         kind = KIND_OF[type(record)]
-        status = record.status  # type: ignore[union-attr]  # only kinds with a table are created by verb
+        status = record.status
         if TABLES[kind].target(None, verb) != status:
             raise Defect(f"{kind} {record.id}: can not begin {status} by {verb}")
         self.put(record)
         self.story.append(Move(kind, record.id, "", verb, status, reason))
         return record
 
-    def move(self, record: T, verb: Verb, *, reason: str = "", **fields: object) -> T:
+    def move(self, record: L, verb: Verb, *, reason: str = "", **fields: object) -> L:
         """
         Change a row's status by a verb, and other fields with it.
 
@@ -125,13 +131,14 @@ class Transaction:
             Conflict: The table has no such move from the present status.
         """
         kind = KIND_OF[type(record)]
-        source = record.status  # type: ignore[union-attr]
+        source = record.status
         target = TABLES[kind].target(source, verb)
         if target is None:
+            legal = ", ".join(TABLES[kind].verbs(source))
             raise Conflict(
                 f"the {kind} is {source}, so it can not {verb}",
                 where=f"{kind}_id",
-                remedy="legal now: " + (", ".join(TABLES[kind].verbs(source)) or "nothing, it has ended"),
+                remedy=f"legal now: {legal or 'nothing, it has ended'}",
             )
         if kind in _REASONED:
             fields["reason"] = reason
@@ -140,7 +147,7 @@ class Transaction:
         self.story.append(Move(kind, record.id, source, verb, target, reason))
         return moved
 
-    def follow(self, record: T, verbs: tuple[Verb, ...], **fields: object) -> T:
+    def follow(self, record: L, verbs: tuple[Verb, ...], **fields: object) -> L:
         """
         Several moves at once, when an observer saw only the last: each is told in the story, the row is stored once.
 
@@ -149,7 +156,7 @@ class Transaction:
         """
         kind = KIND_OF[type(record)]
         table = TABLES[kind]
-        status = record.status  # type: ignore[union-attr]  # only kinds with a table move
+        status: str = record.status
         for verb in verbs:
             target = table.target(status, verb)
             if target is None:

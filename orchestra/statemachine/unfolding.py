@@ -164,9 +164,7 @@ def review_one(tx: Transaction, stage: Stage, offset: int) -> None:
     if task.status is TaskStatus.SKIPPED:
         if verdict == "never":
             return
-        task = tx.move(
-            task, Verb.REVIVE, cause=Cause.NONE, reason="", ended_at_ms=None
-        )
+        task = tx.move(task, Verb.REVIVE, cause=Cause.NONE, reason="", ended_at_ms=None)
     if verdict == "go":
         tx.move(task, Verb.PROMOTE, queued_at_ms=tx.now_ms)
     elif verdict == "never":

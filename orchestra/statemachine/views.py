@@ -17,8 +17,14 @@ from orchestra.statemachine.state import State
 
 
 def view_project(project: Project) -> ProjectView:
+    """A project as callers see it."""
     return ProjectView(
-        project.id, project.number, project.name, project.owner, project.status, project.created_at_ms
+        project.id,
+        project.number,
+        project.name,
+        project.owner,
+        project.status,
+        project.created_at_ms,
     )
 
 
@@ -134,6 +140,7 @@ def _view_attempt(state: State, attempt: Attempt) -> AttemptView:
 
 
 def view_worker(state: State, worker: Worker) -> WorkerView:
+    """A worker as callers see it: its row, what it holds, and what it last said of its host."""
     pulse = state.pulses.get(worker.id)
     used: Amounts = tuple(
         sorted((n, a) for n, a in state.index.used.get(worker.id, {}).items() if a)

@@ -68,7 +68,9 @@ def _upstream(state: State, task: Task) -> list[Reason]:
         if tally.completed < upstream.size:
             left = upstream.size - tally.completed
             text = f"it comes after stage {upstream.name!r}: {left} of {upstream.size} tasks are not completed"
-            reasons.append(Reason("after", text, remedy=f"see why they wait: {_first_open(state, upstream)}"))
+            reasons.append(
+                Reason("after", text, remedy=f"see why they wait: {_first_open(state, upstream)}")
+            )
     for index in stage.pairwise:
         position = stages[index].first + task.position - stage.first
         other = state.find(Task, ids.task_id(task.job_id, position))
@@ -134,12 +136,16 @@ def _place(state: State, task: Task, stage: Stage, job: Job) -> Reason | None:
     stages_before = ahead_of(state, task, stage, job)
     if not before and not stages_before:
         return None
-    parts = []
+    parts: list[str] = []
     if stages_before:
         parts.append(f"{stages_before} stages of higher priority or earlier submission")
     if before:
         parts.append(f"{before} tasks of its own stage")
-    return Reason("queue", f"before it in the queue: {' and '.join(parts)}", remedy="raise its priority, or add a worker")
+    return Reason(
+        "queue",
+        f"before it in the queue: {' and '.join(parts)}",
+        remedy="raise its priority, or add a worker",
+    )
 
 
 def _nobody_able(workers: list[Worker], shape: Shape) -> list[Reason]:
@@ -155,13 +161,17 @@ def _nobody_able(workers: list[Worker], shape: Shape) -> list[Reason]:
     with_labels = [worker for worker in with_app if lacks[worker.id] != "label"]
     if not with_labels:
         text = f"none of {len(with_app)} workers with the app has the labels {', '.join(labels)}"
-        return [Reason("no-label", text, remedy="start a worker with these labels, or ask for fewer")]
+        return [
+            Reason("no-label", text, remedy="start a worker with these labels, or ask for fewer")
+        ]
     best = dict(max(with_labels, key=lambda worker: _fitness(worker, shape)).capacity)
     reasons: list[Reason] = []
     for name, amount in needs:
         if best.get(name, 0) < amount:
             text = f"it needs {name}={_amount(amount)}; the best worker has {name}={_amount(best.get(name, 0))} in all"
-            remedy = f"start a larger worker, or ask for {name}={_amount(best.get(name, 0))} at most"
+            remedy = (
+                f"start a larger worker, or ask for {name}={_amount(best.get(name, 0))} at most"
+            )
             reasons.append(Reason("too-small", text, remedy=remedy))
     return reasons
 
@@ -195,7 +205,9 @@ def _held(state: State, task: Task, now_ms: int) -> list[Reason]:
     attempt = state.find(Attempt, ids.attempt_id(task.id, task.attempts))
     name = worker_name(state, task.worker_id)
     pulse = state.pulses.get(task.worker_id or "")
-    silent = f"; the worker was heard {(now_ms - pulse.seen_at_ms) / 1000:.1f} s ago" if pulse else ""
+    silent = (
+        f"; the worker was heard {(now_ms - pulse.seen_at_ms) / 1000:.1f} s ago" if pulse else ""
+    )
     if task.status is TaskStatus.CANCELLING and attempt is not None:
         if attempt.rung is Rung.UNCONFIRMED:
             text = f"{name} was told to kill it and has not confirmed that nothing of it is alive{silent}"
@@ -212,7 +224,13 @@ def _held(state: State, task: Task, now_ms: int) -> list[Reason]:
 def _ended(state: State, task: Task) -> list[Reason]:
     if task.status is TaskStatus.COMPLETED:
         return [Reason("completed", f"completed in attempt {task.attempts}")]
-    reasons = [Reason(str(task.cause) or str(task.status), task.reason or str(task.status), remedy=_remedy(task))]
+    reasons = [
+        Reason(
+            str(task.cause) or str(task.status),
+            task.reason or str(task.status),
+            remedy=_remedy(task),
+        )
+    ]
     for number in range(task.attempts, max(task.attempts - _SHOWN, 0), -1):
         attempt = state.find(Attempt, ids.attempt_id(task.id, number))
         if attempt is None:
@@ -284,11 +302,25 @@ def _first_with(state: State, job: Job, status: TaskStatus) -> Task | None:
 def why_worker(state: State, worker: Worker, now_ms: int) -> WhyAnswered:
     """What a worker does, or why it gets nothing."""
     pulse = state.pulses.get(worker.id)
-    heard = f"heard {(now_ms - pulse.seen_at_ms) / 1000:.1f} s ago" if pulse else "not heard since the start"
+    heard = (
+        f"heard {(now_ms - pulse.seen_at_ms) / 1000:.1f} s ago"
+        if pulse
+        else "not heard since the start"
+    )
     held = state.index.held.get(worker.id, {})
-    reasons = [Reason(str(worker.status), f"{worker.status}, {heard}, {len(held)} of {worker.slots} slots taken")]
+    reasons = [
+        Reason(
+            str(worker.status),
+            f"{worker.status}, {heard}, {len(held)} of {worker.slots} slots taken",
+        )
+    ]
     if worker.paused:
-        reasons.insert(0, Reason("worker-paused", f"paused: {worker.pause_reason}", remedy=f"resume {worker.name}"))
+        reasons.insert(
+            0,
+            Reason(
+                "worker-paused", f"paused: {worker.pause_reason}", remedy=f"resume {worker.name}"
+            ),
+        )
     for entry, shape in heads(state)[:_SHOWN]:
         lacks = unable(worker, shape)
         if lacks:

@@ -35,7 +35,11 @@ def join(tx: Transaction, command: JoinWorker) -> WorkerJoined:
     _check(command)
     known_id = tx.state.index.worker_names.get(command.name)
     known = tx.find(Worker, known_id) if known_id is not None else None
-    if known is not None and known.session == command.session and known.status is not WorkerStatus.LEFT:
+    if (
+        known is not None
+        and known.session == command.session
+        and known.status is not WorkerStatus.LEFT
+    ):
         worker = _reconnect(tx, known, command)
     else:
         worker = _enrol(tx, known, command)

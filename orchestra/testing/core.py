@@ -6,7 +6,14 @@ from typing import TypeVar, cast
 
 from orchestra.errors import Rejected
 from orchestra.statemachine import Outcome, State, Stimulus, answer, load, next_deadline, step
-from orchestra.statemachine.commands import Command, JoinWorker, RetryTask, StageDraft, SubmitJob, Tick
+from orchestra.statemachine.commands import (
+    Command,
+    JoinWorker,
+    RetryTask,
+    StageDraft,
+    SubmitJob,
+    Tick,
+)
 from orchestra.statemachine.effects import StartAttempt
 from orchestra.statemachine.queries import Query
 from orchestra.statemachine.records import Amounts, Cause
@@ -94,9 +101,7 @@ class Core:
         holding: tuple[str, ...] = (),
     ) -> WorkerJoined:
         """A worker joins."""
-        joined = self.apply(
-            JoinWorker(name, session, slots, apps, labels, capacity, {}, holding)
-        )
+        joined = self.apply(JoinWorker(name, session, slots, apps, labels, capacity, {}, holding))
         self._joined[joined.worker_id] = joined
         return joined
 
@@ -104,10 +109,12 @@ class Core:
         """A worker's heartbeat."""
         return self.apply(Heartbeat(joined.worker_id, joined.incarnation, holding))
 
-    def submit(self, *drafts: StageDraft, key: str = "", name: str = "job", **fields: int) -> JobAccepted:
+    def submit(
+        self, *drafts: StageDraft, key: str = "", name: str = "job", priority: int = 0
+    ) -> JobAccepted:
         """Submit a job of these stages; one task of the app ``app`` by default."""
         stages = drafts or (StageDraft("only", "app"),)
-        return self.apply(SubmitJob(name, stages, **fields), key=key)
+        return self.apply(SubmitJob(name, stages, priority=priority), key=key)
 
     def held(self) -> list[Order]:
         """Orders of all attempts that workers hold now, oldest first."""

@@ -1,13 +1,14 @@
 """
 What must always hold in the core: one list, shared by the property tests, the explorer and the simulator.
 
-`broken_in_state` looks at one state, `broken_by_step` at what a step did to it. Both return sentences, empty when all is well. The numbers in the
-sentences are those of the project's list of invariants.
+`broken_in_state` looks at one state, `broken_by_step` at what a step did to it. Both return sentences, empty when all is well. The numbers
+in the sentences are those of the project's list of invariants.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import TypeVar
 
 from orchestra.statemachine import State, load
 from orchestra.statemachine.lifecycles import (
@@ -22,6 +23,9 @@ from orchestra.statemachine.lifecycles import (
 from orchestra.statemachine.records import Attempt, Cause, Job, Record, Stage, Task, Worker
 from orchestra.statemachine.scheduling import heads, lacking, reservations, unable
 from orchestra.statemachine.unfolding import pending, verdict_of
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 Rows = Mapping[str, Mapping[str, Record]]
 
@@ -123,16 +127,22 @@ def _index(state: State) -> Iterator[str]:
     """I20: what is derived is what a restart would derive."""
     rebuilt = load([row for rows in state.rows.values() for row in rows.values()], 0)
     for name, mine, theirs in (
-        ("tallies", state.index.tallies, rebuilt.index.tallies),
-        ("held", state.index.held, rebuilt.index.held),
-        ("used", state.index.used, rebuilt.index.used),
+        ("tallies", _filled(state.index.tallies), _filled(rebuilt.index.tallies)),
+        ("held", _filled(state.index.held), _filled(rebuilt.index.held)),
+        ("used", _filled(state.index.used), _filled(rebuilt.index.used)),
     ):
-        if _filled(mine) != _filled(theirs):
-            yield f"I20: {name} are {_filled(mine)}, a restart makes {_filled(theirs)}"
+        if mine != theirs:
+            yield f"I20: {name} are {mine}, a restart makes {theirs}"
     if set(state.index.free) != set(rebuilt.index.free):
         yield f"I20: free workers are {set(state.index.free)}, a restart makes {set(rebuilt.index.free)}"
     if state.index.worker_names != rebuilt.index.worker_names:
         yield "I20: worker names differ from what a restart makes"
+    if state.index.finished_tasks != rebuilt.index.finished_tasks:
+        yield f"I20: finished tasks are {state.index.finished_tasks}, a restart makes {rebuilt.index.finished_tasks}"
+    lined_up = set(state.index.finished)
+    for job in state.each(Job):
+        if job.status in JOB_FINAL and (job.ended_at_ms, job.id) not in lined_up:
+            yield f"I20: job {job.number} has ended and can not make room"
     for stage_id, tally in state.index.stage_tallies.items():
         other = rebuilt.index.stage_tallies[stage_id]
         for field in ("unfolded", "completed", "broken", "waiting"):
@@ -140,7 +150,7 @@ def _index(state: State) -> Iterator[str]:
                 yield f"I20: {field} of {stage_id} is {getattr(tally, field)}"
 
 
-def _filled(nested: Mapping[str, Mapping[object, object]]) -> dict[str, dict[object, object]]:
+def _filled(nested: Mapping[str, Mapping[K, V]]) -> dict[str, dict[K, V]]:
     found = {outer: {k: v for k, v in inner.items() if v} for outer, inner in nested.items()}
     return {outer: inner for outer, inner in found.items() if inner}
 
@@ -170,7 +180,9 @@ def broken_by_step(before: Rows, state: State, *, revives: bool) -> list[str]:
         if not isinstance(old, Attempt) or new_attempt is None or old.status not in ATTEMPT_FINAL:
             continue
         if (new_attempt.status, new_attempt.result) != (old.status, old.result):
-            broken.append(f"I5: attempt {old.id} was over as {old.status} and is {new_attempt.status}")
+            broken.append(
+                f"I5: attempt {old.id} was over as {old.status} and is {new_attempt.status}"
+            )
     broken += _uncounted(before, state)
     for kind in ("task", "stage", "attempt"):
         for id in before[kind]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestra.errors import Conflict, Malformed, NotFound
+from orchestra.statemachine import limits, load, next_deadline
 from orchestra.statemachine.commands import (
     ArchiveProject,
     CancelJob,
@@ -15,9 +16,11 @@ from orchestra.statemachine.commands import (
     RetryTask,
     StageDraft,
     SubmitJob,
+    Tick,
 )
+from orchestra.statemachine.ids import task_id
 from orchestra.statemachine.queries import GetJob, GetTask, ListJobs, ListResults, ListTasks
-from orchestra.statemachine.records import OnFailure, Span, Task
+from orchestra.statemachine.records import Cause, Job, OnFailure, Record, Span, Task
 from orchestra.statemachine.reports import Happening
 from orchestra.testing.core import Core
 
@@ -43,7 +46,9 @@ def test_a_chain_runs_in_order_and_completes() -> None:
 def test_a_fan_out_gives_each_task_its_item() -> None:
     core = Core()
     core.join(slots=9)
-    core.submit(StageDraft("a", "app", over=Span(10, 40, 10)), StageDraft("b", "app", over=(b'"x"', b"{}")))
+    core.submit(
+        StageDraft("a", "app", over=Span(10, 40, 10)), StageDraft("b", "app", over=(b'"x"', b"{}"))
+    )
     assert [order.item for order in core.held()] == [b"10", b"20", b"30", b'"x"', b"{}"]
     assert [order.offset for order in core.held()] == [0, 1, 2, 0, 1]
     assert [order.position for order in core.held()] == [1, 2, 3, 4, 5]
@@ -86,9 +91,7 @@ def test_a_job_that_stops_at_its_first_failure_cancels_the_rest() -> None:
     core = Core()
     core.join(slots=1)
     core.apply(
-        SubmitJob(
-            "j", (StageDraft("a", "app", over=Span(0, 3)),), on_failure=OnFailure.STOP
-        )
+        SubmitJob("j", (StageDraft("a", "app", over=Span(0, 3)),), on_failure=OnFailure.STOP)
     )
     core.report(core.held()[0].attempt_id, Happening.FAILED)
     assert statuses(core) == ["failed", "cancelled", "cancelled"]
@@ -164,7 +167,11 @@ def test_a_completion_that_crosses_a_cancel_does_not_undo_it() -> None:
     core.apply(CancelTask(core.ask(GetTask("last.1")).id))
     assert core.report(attempt, result=b"7") == ""
     task = core.ask(GetTask("last.1"))
-    assert (task.status, task.attempts[0].status, task.attempts[0].result) == ("cancelled", "completed", b"7")
+    assert (task.status, task.attempts[0].status, task.attempts[0].result) == (
+        "cancelled",
+        "completed",
+        b"7",
+    )
 
 
 def test_a_key_makes_a_repetition_harmless() -> None:
@@ -301,3 +308,64 @@ def test_finished_jobs_leave_memory_after_their_retention() -> None:
     core.advance(600_001)
     assert not core.state.rows["job"]
     assert not list(core.state.each(Task))
+
+
+@pytest.mark.parametrize(("bound", "left"), [(5, [1, 4, 5]), (8, [1, 2, 3, 4, 5])])
+def test_the_oldest_finished_jobs_make_room_before_their_retention_ends(
+    bound: int, left: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "FINISHED_TASKS_MAX", bound)
+    core = Core()
+    core.join(slots=9)
+    open_job = core.submit(StageDraft("a", "app"), name="still open")
+    (kept,) = core.held()
+    for _ in range(4):
+        core.submit(StageDraft("a", "app", over=Span(0, 2)))
+        for order in core.held():
+            if order.attempt_id != kept.attempt_id:
+                core.report(order.attempt_id)
+        core.settle()
+        assert core.state.index.finished_tasks <= bound
+    assert [job.number for job in core.state.each(Job)] == left
+    assert core.ask(GetJob(open_job.job_id)).status == "running"
+    assert len(core.state.index.finished) == len(left) - 1
+    assert {task.job_id for task in core.state.each(Task)} == set(core.state.rows["job"])
+
+
+def test_a_job_that_is_tried_again_is_not_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    core = Core()
+    core.join()
+    first = core.submit()
+    core.report(core.held()[0].attempt_id, Happening.FAILED, cause=Cause.ERROR)
+    core.submit(name="second")
+    core.advance(5)
+    core.report(core.held()[0].attempt_id)
+    core.apply(RetryTask(task_id(first.job_id, 1)))
+    monkeypatch.setattr(limits, "FINISHED_TASKS_MAX", 0)
+    core.settle()
+    assert [job.number for job in core.state.each(Job)] == [1]
+    core.run_all()
+    assert not core.state.rows["job"]
+    assert not core.state.index.finished
+
+
+def test_room_is_made_in_slices_after_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "FINISHED_TASKS_MAX", 6)
+    monkeypatch.setattr(limits, "UNFOLD_SLICE", 4)
+    core = Core()
+    core.join(slots=2)
+    rows: list[Record] = []
+    for _ in range(10):
+        core.submit(StageDraft("a", "app", over=Span(0, 2)))
+        for order in core.held():
+            core.report(order.attempt_id)
+        rows += [row for kind in core.state.rows.values() for row in kind.values()]
+    stored = {(type(row), row.id): row for row in rows}
+    core.state = load(stored.values(), core.now_ms)
+    assert core.state.index.finished_tasks == 20
+    left: list[int] = []
+    while next_deadline(core.state) == 0 and len(left) < 9:
+        core.apply(Tick())
+        left.append(core.state.index.finished_tasks)
+    assert left == [16, 12, 8, 6]
+    assert [job.number for job in core.state.each(Job)] == [8, 9, 10]

@@ -70,7 +70,12 @@ class CoreMachine(RuleBasedStateMachine):
     def pick(self, things: list[object], number: int) -> object:
         return things[number % len(things)]
 
-    @rule(name=st.sampled_from(NAMES), slots=st.integers(1, 2), cpus=st.integers(0, 2), again=st.booleans())
+    @rule(
+        name=st.sampled_from(NAMES),
+        slots=st.integers(1, 2),
+        cpus=st.integers(0, 2),
+        again=st.booleans(),
+    )
     def join(self, name: str, slots: int, cpus: int, again: bool) -> None:
         if not again:
             self.sessions += 1
@@ -84,7 +89,12 @@ class CoreMachine(RuleBasedStateMachine):
             )
             self.workers.append((joined.worker_id, joined.incarnation))
 
-    @rule(stages=drafts(), priority=st.integers(-2, 2), stop=st.booleans(), key=st.sampled_from(["", "", "k1"]))
+    @rule(
+        stages=drafts(),
+        priority=st.integers(-2, 2),
+        stop=st.booleans(),
+        key=st.sampled_from(["", "", "k1"]),
+    )
     def submit(self, stages: tuple[StageDraft, ...], priority: int, stop: bool, key: str) -> None:
         on_failure = OnFailure.STOP if stop else OnFailure.CONTINUE
         with suppress(Rejected):

@@ -112,9 +112,7 @@ def test_why_names_what_is_missing() -> None:
 def test_why_follows_a_task_through_its_life() -> None:
     core = Core()
     joined = core.join()
-    core.submit(
-        StageDraft("a", "app", retries=1), StageDraft("b", "app", after=("a",))
-    )
+    core.submit(StageDraft("a", "app", retries=1), StageDraft("b", "app", after=("a",)))
     assert reasons(core, "1.2") == ["after"]
     attempt = core.held()[0].attempt_id
     core.report(attempt, Happening.RUNNING)
@@ -135,7 +133,11 @@ def test_why_tells_a_paused_job_first() -> None:
     job = core.submit()
     core.apply(PauseJob(job.job_id, "budget"))
     first = core.ask(Why("1.1")).reasons[0]
-    assert (first.code, "budget" in first.text, first.remedy) == ("job-paused", True, "resume job 1")
+    assert (first.code, "budget" in first.text, first.remedy) == (
+        "job-paused",
+        True,
+        "resume job 1",
+    )
 
 
 @given(

@@ -89,7 +89,12 @@ def test_ids_nest_and_sort() -> None:
     job = encode(17, 8) + "x" * 18
     task = task_id(job, 3)
     attempt = attempt_id(task, 2)
-    assert (number_of(job), job_of(attempt), task_of(attempt), position_of(attempt)) == (17, job, task, 3)
+    assert (number_of(job), job_of(attempt), task_of(attempt), position_of(attempt)) == (
+        17,
+        job,
+        task,
+        3,
+    )
     assert stage_id(job, 0) < stage_id(job, 33)
     assert [task_id(job, n) for n in (1, 9, 31, 32, 1023, 1024, 999_999)] == sorted(
         task_id(job, n) for n in (1, 9, 31, 32, 1023, 1024, 999_999)
@@ -103,7 +108,9 @@ def test_ids_nest_and_sort() -> None:
 
 
 def test_a_table_finds_the_moves_that_an_observer_missed() -> None:
-    table = Table("t", (Row(None, "new", "a", ""), Row("a", "go", "b", ""), Row("b", "end", "c", "")))
+    table = Table(
+        "t", (Row(None, "new", "a", ""), Row("a", "go", "b", ""), Row("b", "end", "c", ""))
+    )
     path = table.path("a", "c")
     assert path is not None
     assert [row.verb for row in path] == ["go", "end"]

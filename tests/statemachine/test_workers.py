@@ -74,7 +74,11 @@ def test_a_reconnect_adopts_and_a_new_process_fences() -> None:
     core.submit()
     attempt = core.held()[0].attempt_id
     again = core.join("w1", session="s1", holding=(attempt, "stranger"))
-    assert (again.worker_id, again.incarnation, again.foreign) == (first.worker_id, 1, ("stranger",))
+    assert (again.worker_id, again.incarnation, again.foreign) == (
+        first.worker_id,
+        1,
+        ("stranger",),
+    )
     assert [order.attempt_id for order in again.orders] == [attempt]
     new = core.join("w1", session="s2")
     assert new.incarnation == 2
