@@ -88,7 +88,9 @@ async def frozen(farm: Farm, *, whole: bool, fence: str, server_breaks: str = ""
     async def late_words_came(client: Client) -> bool:
         views = [await client.task(task.id) for task in before]
         pairs = zip(before, views, strict=True)
-        return all(was.attempts[0] != now.attempts[0] or was.status != now.status for was, now in pairs)
+        return all(
+            was.attempts[0] != now.attempts[0] or was.status != now.status for was, now in pairs
+        )
 
     await farm.until(late_words_came)
     after = await tasks_of(farm, job_id)
@@ -137,8 +139,6 @@ async def test_its_late_result_changes_nothing(
 
 async def test_a_server_that_takes_late_results_is_found_out(tmp_path: Path) -> None:
     async with open_farm(tmp_path, lease_ms=2_000) as farm:
-        seen = await frozen(
-            farm, whole=False, fence="patient", server_breaks="fence late results"
-        )
+        seen = await frozen(farm, whole=False, fence="patient", server_breaks="fence late results")
     broken = changes(seen)
     assert any("status of task was" in each and "completed" in each for each in broken), broken
