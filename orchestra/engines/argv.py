@@ -27,6 +27,7 @@ from typing import Any
 
 import msgspec
 
+from orchestra.engines.arguments import read_item
 from orchestra.errors import Malformed
 from orchestra.statemachine.replies import Order
 
@@ -109,7 +110,7 @@ class Blanks:
     def _item(self, keys: list[str], where: str) -> str:
         if not self._order.item:
             raise Malformed("{item} is used and the task has no item", where=where)
-        value: Any = msgspec.json.decode(self._order.item)
+        value = read_item(self._order.item)
         for key in keys:
             value = _inside(value, key, where)
         return value if isinstance(value, str) else msgspec.json.encode(value).decode()
