@@ -124,12 +124,22 @@ def arguments(
         for name, value in read.kwargs.items():
             kwargs[name] = _converted(value, plan.named.get(name, Any), name)
     if wants_item:
-        value = msgspec.json.decode(item)
+        value = read_item(item)
         if param:
             kwargs[param] = _converted(value, plan.named.get(param, Any), param)
         else:
             args.append(_positional(plan, len(args), value))
     return args, kwargs
+
+
+def read_item(item: bytes) -> Any:
+    """A fan-out item; None without one. Raises Malformed when it is no JSON."""
+    if not item:
+        return None
+    try:
+        return msgspec.json.decode(item)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        raise Malformed(f"is no valid JSON: {problem}", where="item") from None
 
 
 def _positional(plan: Plan, index: int, value: Any) -> Any:

@@ -24,9 +24,8 @@ import anyio
 import anyio.abc
 import anyio.to_thread
 import attrs
-import msgspec
 
-from orchestra.engines.arguments import arguments, encoded, failure
+from orchestra.engines.arguments import arguments, encoded, failure, read_item
 from orchestra.engines.context import LoopContext, Stopped, ThreadContext
 from orchestra.engines.pool import Call, Pool
 from orchestra.engines.registered import Registered, register
@@ -169,14 +168,15 @@ class CallablesEngine:
         order, entry = held.order, held.entry
         try:
             args, kwargs = arguments(entry.plan, order.template, order.item, entry.param)
+            item = read_item(order.item) if entry.wants_context else None
         except Malformed as problem:
             return Ended("failed", cause=Cause.ERROR, message=str(problem))
         if entry.wants_context:
-            held.context = self._context(held)
+            held.context = self._context(held, item)
             entry.plan.placed(args, kwargs, held.context)
         scope = held.scope = anyio.CancelScope(shield=True)
         finished, stopped, value = False, False, None
-        problem: BaseException | None = None
+        raised_here: BaseException | None = None
         try:
             with scope:
                 await held.sink.running(order.attempt_id)
@@ -190,17 +190,17 @@ class CallablesEngine:
         except Stopped:
             stopped = True
         except (Exception, SystemExit) as raised:  # noqa: BLE001 - whatever it is, it is the function's own
-            problem = raised
+            raised_here = raised
         except BaseExceptionGroup as raised:
             # A `Stopped` that passed through a task group of the function's; anything else of that kind is not ours.
             rest = raised.split(Stopped)[1]
             if rest is not None and not isinstance(rest, ExceptionGroup):
                 raise
-            stopped, problem = rest is None, rest
+            stopped, raised_here = rest is None, rest
         held.timed_out |= scope.cancel_called and not held.rung and entry.mode == "async"
         if finished and not held.rung and not held.timed_out:
             return _completed(value)
-        return _not_completed(held, problem, stopped=stopped, finished=finished)
+        return _not_completed(held, raised_here, stopped=stopped, finished=finished)
 
     async def _in_thread(
         self, held: _Held, args: list[object], kwargs: dict[str, object]
@@ -237,9 +237,8 @@ class CallablesEngine:
 
     # ------------------------------------------------------------------------------------------- progress and logs
 
-    def _context(self, held: _Held) -> LoopContext | ThreadContext:
+    def _context(self, held: _Held, item: object) -> LoopContext | ThreadContext:
         order = held.order
-        item = msgspec.json.decode(order.item) if order.item else None
         kind = LoopContext if held.entry.mode == "async" else ThreadContext
         self._told[order.attempt_id] = held
         if self._telling is None and self._tasks is not None:

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import msgspec
 
-from orchestra.engines.arguments import Plan, arguments, encoded, failure, plan
+from orchestra.engines.arguments import Plan, arguments, encoded, failure, plan, read_item
 from orchestra.engines.context import Stopped, ThreadContext
 from orchestra.engines.frames import Unpacker, packed
 from orchestra.errors import Malformed
@@ -40,11 +40,7 @@ class Server:
         """Serve until the other end closes."""
         threading.Thread(target=self._listen, daemon=True).start()
         while (words := self._calls.get()) is not None:
-            context = self._context = ThreadContext(
-                words["task_id"],
-                words["attempt"],
-                msgspec.json.decode(words["item"]) if words["item"] else None,
-            )
+            context = self._context = ThreadContext(words["task_id"], words["attempt"], None)
             over = threading.Event()
             teller = threading.Thread(target=self._tell, args=(context, over), daemon=True)
             teller.start()
@@ -70,6 +66,7 @@ class Server:
     def _answer(self, words: dict[str, Any], context: ThreadContext) -> tuple[object, ...]:
         try:
             fn, known = self._found(**words["place"])
+            context.item = read_item(words["item"])
             args, kwargs = arguments(known, words["template"], words["item"], words["param"])
         except (Malformed, ImportError, AttributeError, OSError) as problem:
             return "failed", str(problem)
