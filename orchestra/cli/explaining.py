@@ -1,0 +1,53 @@
+"""``why`` and ``diagram``."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from orchestra.cli import exits, speech
+from orchestra.cli.reach import Reach, with_client
+from orchestra.cli.selectors import select_one
+from orchestra.client import Client
+from orchestra.statemachine.replies import WhyAnswered
+
+
+def why(
+    selector: Annotated[str, Parameter(help="A job, a task, or a worker's id.")] = "last",
+    /,
+    *,
+    json: Annotated[bool, Parameter(help="The ranked reasons as JSON.")] = False,
+    reach: Reach = Reach(),
+) -> int:
+    """Tell why something waits, or ended as it did, the reason that matters most first."""
+    wanted = select_one(selector)
+
+    async def go(client: Client) -> WhyAnswered:
+        return await client.why(wanted.text)
+
+    answered = with_client(reach, go)
+    if json:
+        speech.put_json(answered)
+        return exits.OK
+    speech.put(speech.clean(f"{answered.subject} {answered.status}"))
+    now_ms = int(time.time() * 1_000)
+    for place, reason in enumerate(answered.reasons, 1):
+        until = ""
+        if reason.until_ms is not None and reason.until_ms > now_ms:
+            until = f" (passes in {speech.elapsed_text(reason.until_ms - now_ms)})"
+        speech.put(speech.clean(f"  {place}. {reason.text}{until}"))
+        if reason.remedy:
+            speech.put(speech.clean(f"     help: {reason.remedy}"))
+    return exits.OK
+
+
+def diagram() -> int:
+    """Print every status and legal move as Markdown with Mermaid diagrams: the page docs/lifecycles.md."""
+    import sys
+
+    from orchestra.statemachine.diagram import document
+
+    sys.stdout.write(document())
+    return exits.OK

@@ -1,0 +1,151 @@
+"""``run``: a whole project in this process."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Annotated, Any
+
+import anyio
+from cyclopts import Parameter
+
+from orchestra.cli import exits, speech
+from orchestra.cli.fields import seconds
+from orchestra.cli.following import Audience, follow
+from orchestra.client import Client, Job
+from orchestra.statemachine.commands import SubmitJob
+from orchestra.statemachine.lifecycles import JobStatus
+from orchestra.statemachine.replies import JobView
+
+
+def run(
+    project: Annotated[str, Parameter(help="The project file, or the folder that has it.")],
+    /,
+    *,
+    data: Annotated[
+        str | None, Parameter(help="Keep everything in this file. Without it, in memory.")
+    ] = None,
+    slots: Annotated[
+        int | None, Parameter(help="Tasks at a time; as many as there are cpus.")
+    ] = None,
+    timeout: Annotated[str | None, Parameter(help="Cancel the job after this long.")] = None,
+    json: Annotated[
+        bool, Parameter(help="The finished job as JSON; progress goes to stderr.")
+    ] = False,
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], help="Tell failures only.")] = False,
+) -> int:
+    """
+    Run a project in this process, from start to end.
+
+    No server is needed. On a terminal progress is drawn; piped, each change is one line. Ctrl-C cancels the job in good order.
+    """
+    from orchestra.cli.joining import check_slots
+    from orchestra.cli.project import read_project
+
+    command = read_project(project)
+    timeout_s = seconds(timeout, "--timeout")
+    if slots is not None:
+        check_slots(slots)
+
+    async def go() -> int:
+        return await _run(command, data, slots, timeout_s, json=json, quiet=quiet)
+
+    return anyio.run(go)
+
+
+async def _run(
+    command: SubmitJob,
+    path: str | None,
+    slots: int | None,
+    timeout_s: float | None,
+    *,
+    json: bool,
+    quiet: bool,
+) -> int:
+    from orchestra import compose
+    from orchestra.worker.detect import cpus
+
+    if slots is None:
+        slots = max(1, cpus() // 1_000)
+    async with compose.open_orchestrator(path) as orchestrator:
+        folder = None if path is None else os.path.abspath(f"{path}.attempts")
+        async with compose.local_workers(
+            orchestrator, {}, count=1, slots=slots, processes=True, folder=folder
+        ):
+            client = Client(orchestrator.for_principal("local"))
+            job = await client.submit(command)
+            view, late = await _followed(job, timeout_s, json=json, quiet=quiet)
+            if json:
+                speech.put_json(view)
+            await _tell_end(client, job, view, command, quiet=quiet or json)
+    if late:
+        speech.complain(
+            f"the job was cancelled after {speech.elapsed_text(int((timeout_s or 0) * 1000))}",
+            where="--timeout",
+        )
+        return exits.TIMEOUT
+    return exits.OF_JOB[view.status]
+
+
+async def _followed(
+    job: Job[Any], timeout_s: float | None, *, json: bool, quiet: bool
+) -> tuple[JobView, bool]:
+    """Follow to the end; Ctrl-C and the time limit cancel. Returns the job, and whether its time was over."""
+    from orchestra.cli.live import Display, Lines, Silent
+
+    late = False
+
+    async def obey() -> None:
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            grace_ms: int | None = None
+            async for number in signals:
+                again = "; once more gives no grace" if grace_ms is None else ""
+                speech.say(f"cancelling{again}")
+                await job.cancel(f"{signal.Signals(number).name} to `run`", grace_ms=grace_ms)
+                grace_ms = 0
+
+    async def limit() -> None:
+        nonlocal late
+        if timeout_s is not None:
+            await anyio.sleep(timeout_s)
+            late = True
+            await job.cancel("the time limit of `run` passed")
+
+    async def told_to(audience: Audience) -> JobView:
+        async with anyio.create_task_group() as group:
+            group.start_soon(obey)
+            group.start_soon(limit)
+            view = await follow(job, audience, replay=True)
+            group.cancel_scope.cancel()
+        return view
+
+    if json or quiet:
+        return await told_to(Silent() if quiet else Lines(speech.say)), late
+    if not speech.is_live():
+        return await told_to(Lines()), late
+    with Display() as display:
+        return await told_to(display), late
+
+
+async def _tell_end(
+    client: Client, job: Job[Any], view: JobView, command: SubmitJob, *, quiet: bool
+) -> None:
+    from orchestra.cli.project import shared_folder
+    from orchestra.cli.summary import end_text, tell_failures
+
+    if view.status is JobStatus.FAILED:
+        await tell_failures(client, job)
+    if quiet:
+        return
+    speech.put(end_text(view))
+    folder = shared_folder(command)
+    if folder and Path(folder).is_dir():
+        speech.put(speech.clean(f"results are in {_short(folder)}"))
+
+
+def _short(folder: str) -> str:
+    """A folder below the present one by its short name."""
+    path = Path(folder)
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else folder

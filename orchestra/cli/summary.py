@@ -1,0 +1,74 @@
+"""What is said at a job's end: the counts, and for what failed the reason with the end of its output."""
+
+from __future__ import annotations
+
+from orchestra.cli import speech
+from orchestra.client import Client, Job
+from orchestra.errors import NotFound
+from orchestra.ports import Log
+from orchestra.statemachine.lifecycles import JobStatus, TaskStatus
+from orchestra.statemachine.queries import ListTasks
+from orchestra.statemachine.replies import JobView, TaskView
+
+SHOWN_FAILURES = 3
+TAIL_BYTES = 4_096
+TAIL_LINES = 12
+"""The last lines of a traceback; the rest is a `logs` away."""
+
+
+def counts_text(view: JobView) -> str:
+    """``25 tasks completed``, or how many of each."""
+    if len(view.counts) == 1:
+        ((status, count),) = view.counts.items()
+        return f"{count} {'task' if count == 1 else 'tasks'} {status}"
+    return ", ".join(f"{count} {status}" for status, count in view.counts.items())
+
+
+def end_text(view: JobView) -> str:
+    """One line about a job that has ended."""
+    took = speech.elapsed_text((view.ended_at_ms or view.submitted_at_ms) - view.submitted_at_ms)
+    reason = f": {view.reason}" if view.reason and view.status is not JobStatus.COMPLETED else ""
+    told = f"{view.name}: job {view.number} {view.status} in {took}, {counts_text(view)}{reason}"
+    return speech.clean(told)
+
+
+async def tell_failures(client: Client, job: Job[object]) -> None:
+    """Say on stderr why the first failed tasks failed, with the end of what they wrote to stderr."""
+    page = await client.asker.answer(ListTasks(job.id, TaskStatus.FAILED, "", SHOWN_FAILURES + 1))
+    for task in page.items[:SHOWN_FAILURES]:
+        await _tell_failure(client, task)
+    if len(page.items) > SHOWN_FAILURES:
+        speech.say(f"more failed: orchestra ls {job.number} --status failed")
+
+
+async def _tell_failure(client: Client, task: TaskView) -> None:
+    whole = await client.task(task.id)
+    why = await client.why(task.id)
+    speech.say("")
+    heading = f"{task.selector} {task.stage} failed"
+    reasons = [reason.text for reason in why.reasons] or [task.reason]
+    speech.say(speech.clean(f"{heading}: {reasons[0]}"), "bold red")
+    for reason in why.reasons:
+        if reason is not why.reasons[0]:
+            speech.say(speech.clean(f"  {reason.text}"))
+        if reason.remedy:
+            speech.say(speech.clean(f"  help: {reason.remedy}"))
+    if not whole.attempts:
+        return
+    for line in await tail(client, whole.attempts[-1].id):
+        speech.say(f"  | {line}")
+
+
+async def tail(client: Client, attempt_id: str, stream: str = "stderr") -> list[str]:
+    """The last lines of an attempt's output, with control characters escaped."""
+    try:
+        size = (await client.asker.log(Log(attempt_id, stream, 0, 1))).size
+        read = await client.asker.log(
+            Log(attempt_id, stream, max(0, size - TAIL_BYTES), TAIL_BYTES)
+        )
+    except NotFound:
+        return []
+    lines = read.data.decode(errors="replace").splitlines()
+    if size > TAIL_BYTES:
+        lines = lines[1:]
+    return [speech.clean(line.expandtabs()) for line in lines[-TAIL_LINES:]]
