@@ -6,7 +6,6 @@ import secrets
 import time
 from collections.abc import Callable
 
-
 _SEED_BYTES = 16
 _POOL_BYTES = 256 * _SEED_BYTES
 
