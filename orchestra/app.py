@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
@@ -46,6 +46,7 @@ class App:
     @overload
     def task(
         self,
+        /,
         *,
         name: str = "",
         retries: int = 0,
@@ -61,7 +62,7 @@ class App:
 
     def task(
         self,
-        fn: Callable[P, R] | None = None,
+        fn: Callable[..., Any] | None = None,
         /,
         *,
         name: str = "",
@@ -99,11 +100,16 @@ class App:
 
         def register(function: Callable[P, R]) -> TaskFunction[P, R]:
             options = _options(
-                retries, backoff, timeout, queue_timeout, grace, needs, labels, priority
+                retries=retries,
+                backoff=backoff,
+                timeout=timeout,
+                queue_timeout=queue_timeout,
+                grace=grace,
+                needs=needs,
+                labels=labels,
+                priority=priority,
             )
-            task = TaskFunction(
-                function, name or function.__name__, _mode(function, mode), options
-            )
+            task = TaskFunction(function, name or function.__name__, _mode(function, mode), options)
             if task.name in self.tasks or task.name == "process":
                 raise Conflict(
                     f"there is a task {task.name!r} already", where="name", remedy="name it apart"
@@ -144,7 +150,7 @@ class App:
         processes: bool,
         labels: tuple[str, ...],
         capacity: Mapping[str, float | str] | None,
-    ) -> AsyncIterator[Client]:
+    ) -> AsyncGenerator[Client]:
         from orchestra import compose
         from orchestra.client import Client
 
@@ -166,13 +172,15 @@ class App:
 
     def run_sync(self, **options: Any) -> AbstractContextManager[SyncClient]:
         """As `run`, for programs without an event loop: one is kept in a thread."""
-        from orchestra.sync import run_sync
+        from orchestra.sync import in_thread
 
-        return run_sync(self, options)
+        return in_thread(lambda: self.run(**options))
 
     def asgi(self, *, token: str = "") -> MountedApp:
         """
-        The API as an ASGI application, to be mounted in a Starlette or FastAPI app together with `lifespan`::
+        The API as an ASGI application.
+
+        It is mounted in a Starlette or FastAPI app together with `lifespan`::
 
             Starlette(routes=[Mount("/farm", app.asgi())], lifespan=app.lifespan)
 
@@ -188,10 +196,9 @@ class App:
         return self._mounted
 
     @asynccontextmanager
-    async def lifespan(self, _: object = None) -> AsyncIterator[dict[str, Client]]:
+    async def lifespan(self, _: object = None) -> AsyncGenerator[dict[str, Client]]:
         """Run the core and one local worker as long as the host application lives. The state is ``{"orchestra": client}``."""
         from orchestra import compose
-
         from orchestra.client import Client
 
         async with (
@@ -207,23 +214,30 @@ class App:
 
 
 @asynccontextmanager
-async def ungrouped() -> AsyncIterator[None]:
+async def ungrouped() -> AsyncGenerator[None]:
     """What is raised inside comes out as itself: task groups between would wrap a lone exception in groups of one."""
     try:
         yield
     except BaseExceptionGroup as group:
-        lone: BaseException = group
-        while isinstance(lone, BaseExceptionGroup) and len(lone.exceptions) == 1:
-            lone = cast("BaseExceptionGroup[BaseException]", lone).exceptions[0]
+        lone = _unwrapped(group)
         if lone is group:
             raise
         raise lone from lone.__cause__
 
 
+def _unwrapped(raised: BaseException) -> BaseException:
+    if not isinstance(raised, BaseExceptionGroup):
+        return raised
+    group = cast("BaseExceptionGroup[BaseException]", raised)
+    return _unwrapped(group.exceptions[0]) if len(group.exceptions) == 1 else group
+
+
 def _mode(fn: Callable[..., object], wanted: str) -> str:
     natural = "async" if inspect.iscoroutinefunction(fn) else "thread"
     if wanted and wanted not in _MODES:
-        raise Malformed(f"{wanted!r} is no mode", where="mode", remedy=f"one of {', '.join(_MODES)}")
+        raise Malformed(
+            f"{wanted!r} is no mode", where="mode", remedy=f"one of {', '.join(_MODES)}"
+        )
     if (wanted or natural) == "async" and natural != "async":
         raise Malformed("the function is no coroutine function", where="mode", remedy="use thread")
     if wanted == "thread" and natural == "async":
@@ -244,6 +258,7 @@ def _ms(value: Duration, where: str) -> int:
 
 
 def _options(
+    *,
     retries: int,
     backoff: Duration,
     timeout: Duration | None,

@@ -138,17 +138,18 @@ class StageBuilder:
         over: Span | tuple[bytes, ...] | None = None
         args = [self._refer(value, after) for value in calls.args]
         kwargs = {name: self._refer(value, after) for name, value in calls.kwargs.items()}
-        if isinstance(calls.items, Calls):
-            upstream = calls.items
+        items = calls.items
+        if isinstance(items, Calls):
+            upstream = cast("Calls[Any]", items)
             pairwise = (self.add(upstream),)
             size = self._sizes[id(upstream)]
             over = None if size is None else Span(0, size)
             args.insert(0, {"$result": pairwise[0]})
-        elif calls.items is not None:
-            over = self._items(calls.items)
+        elif items is not None:
+            over = self._items(items)
         if isinstance(calls, After):
             after.update((self.add(other), None) for other in calls.others)
-        template = {"args": args, "kwargs": kwargs}
+        template: dict[str, object] = {"args": args, "kwargs": kwargs}
         if pairwise:
             template["item"] = False
         name = self._name(calls.task.name)

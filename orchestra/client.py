@@ -16,6 +16,7 @@ import anyio
 from orchestra.calls import Calls, StageBuilder, TaskFunction
 from orchestra.errors import OrchestraError, PeerClosed
 from orchestra.ports import Asker, Lagged, Log, Moved, ProgressSeen, Story, WatchStory
+from orchestra.statemachine import limits
 from orchestra.statemachine.commands import (
     CancelJob,
     CancelTask,
@@ -173,9 +174,7 @@ class Client:
         return await self.asker.answer(Why(subject))
 
     async def events(self, *, after: int = 0, job_id: str = "") -> AsyncIterator[Moved]:
-        """
-        The story from cursor ``after`` on, and what happens from then on, without a gap: reconnects where a watcher lagged.
-        """
+        """The story from cursor ``after`` on, and what happens from then on, without a gap: reconnects where a watcher lagged."""
         while True:
             lagged = False
             async with self.asker.watch(WatchStory(after, job_id)) as pushes:
@@ -224,16 +223,16 @@ class Job(Generic[R]):
         return (await self.view()).status in JOB_FINAL
 
     async def wait(self, timeout_s: float | None = None) -> JobView:
-        """
-        Wait for the end, without polling. Raises TimeoutError after ``timeout_s`` seconds; the job goes on.
-        """
+        """Wait for the end, without polling. Raises TimeoutError after ``timeout_s`` seconds; the job goes on."""
         with anyio.fail_after(timeout_s) if timeout_s is not None else nullcontext():
             await self._page_at_end(ListResults(self.id, "", "", 1), whole=True)
         return await self.view()
 
     async def _page_at_end(self, query: ListResults, *, whole: bool = False) -> ResultPage:
         """
-        The answer once its tasks have ended, or with ``whole`` once the job has. Subscribes first and looks then, so that the end can not fall in between.
+        The answer once its tasks have ended, or with ``whole`` once the job has.
+
+        Subscribes first and looks then, so that the end can not fall in between.
         """
         while True:
             watch = WatchStory(job_id=self.id, kinds=("job",))
@@ -339,9 +338,9 @@ class Job(Generic[R]):
         found: list[Moved] = []
         after = 0
         while True:
-            page = await self.client.asker.story(Story(after, 500, self.id))
+            page = await self.client.asker.story(Story(after, limits.PAGE_MAX, self.id))
             found.extend(page)
-            if len(page) < 500:
+            if len(page) < limits.PAGE_MAX:
                 return found
             after = page[-1].number
 

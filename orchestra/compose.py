@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,7 @@ async def open_store(path: str | None) -> Store:
 
 
 @asynccontextmanager
-async def open_orchestrator(path: str | None) -> AsyncIterator[Orchestrator]:
+async def open_orchestrator(path: str | None) -> AsyncGenerator[Orchestrator]:
     """
     A running orchestrator over a file, or in memory.
 
@@ -67,7 +67,7 @@ async def open_orchestrator(path: str | None) -> AsyncIterator[Orchestrator]:
 
 
 @asynccontextmanager
-async def _calm_collector() -> AsyncIterator[None]:
+async def _calm_collector() -> AsyncGenerator[None]:
     """
     Let the garbage collector look less often while many records live: they hold no circles, and looking through them cost a third of
     the time of small tasks. A host that set thresholds of its own keeps them.
@@ -119,7 +119,7 @@ async def local_workers(
     labels: tuple[str, ...] = (),
     capacity: Amounts | None = None,
     folder: str | None = None,
-) -> AsyncIterator[None]:
+) -> AsyncGenerator[None]:
     """Workers in this process, joined when the context is entered; leaving it stops what they run."""
     if count == 0 or not (tasks or processes):
         yield
@@ -158,7 +158,9 @@ async def local_workers(
 
 
 @asynccontextmanager
-async def connect(url: str, *, token: str = "", tls_ca: str | None = None) -> AsyncIterator[Client]:
+async def connect(
+    url: str, *, token: str = "", tls_ca: str | None = None
+) -> AsyncGenerator[Client]:
     """
     A client of the orchestrator at ``url`` (``http``, ``https``, ``ws`` or ``wss``).
 

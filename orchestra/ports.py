@@ -269,7 +269,9 @@ class Asker(Protocol):
         """Output of an attempt."""
         ...
 
-    async def append_log(self, worker_id: str, incarnation: int, chunks: Sequence[LogChunk]) -> None:
+    async def append_log(
+        self, worker_id: str, incarnation: int, chunks: Sequence[LogChunk]
+    ) -> None:
         """Keep output. Durable on return. Raises `Conflict` when the attempt is not the worker's."""
         ...
 

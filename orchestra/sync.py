@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, Generic, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from orchestra.app import App
 from orchestra.calls import Calls, TaskFunction
 from orchestra.client import Client, Job
 from orchestra.ports import Moved
@@ -21,16 +20,9 @@ T = TypeVar("T")
 
 
 @contextmanager
-def run_sync(app: App, options: dict[str, Any]) -> Iterator[SyncClient]:
-    """See `App.run_sync`."""
-    with in_thread(lambda: app.run(**options)) as client:
-        yield client
-
-
-@contextmanager
 def in_thread(
     open_client: Callable[[], AbstractAsyncContextManager[Client]],
-) -> Iterator[SyncClient]:
+) -> Generator[SyncClient]:
     """Open a client on an event loop of its own in a thread."""
     with start_blocking_portal() as portal:
         with portal.wrap_async_context_manager(portal.call(_opened, open_client)) as client:

@@ -34,7 +34,9 @@ class Mailbox:
         self.watch = watch
         self.closed = False
         self.last_number = 0
-        self._kinds = frozenset(watch.kinds) if isinstance(watch, WatchStory) else frozenset()
+        self._kinds: frozenset[str] = frozenset(
+            watch.kinds if isinstance(watch, WatchStory) else ()
+        )
         self._waiting: deque[Push] = deque()
         self._wake: anyio.Event | None = None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TypeVar
 
 from orchestra.errors import NotFound
 from orchestra.ports import Rows, Store
@@ -22,8 +21,6 @@ from orchestra.statemachine.records import Counters, Job, Project, Record, Worke
 from orchestra.statemachine.replies import JobPage, JobView
 from orchestra.statemachine.state import State, load
 from orchestra.statemachine.views import view_job
-
-R = TypeVar("R")
 
 _KEPT = 4
 _SCANNED_MAX = 20
@@ -71,7 +68,7 @@ class History:
             raise NotFound(f"there is no job {job_id!r}", where="job_id")
         return rows
 
-    async def answer(self, live: State, query: Query[R], now_ms: int) -> R:
+    async def answer(self, live: State, query: Query[object], now_ms: int) -> object:
         """Answer a query whose job is not in memory."""
         if isinstance(query, (GetJob, ListTasks, ListResults)):
             job_id = await self.find_job(live, query.job_id)
@@ -130,7 +127,5 @@ class History:
                 break
         items = [views[number] for number in sorted(views, reverse=True)][: query.limit]
         if len(views) > len(items):
-            following = str(items[-1].number)
-        else:
-            following = str(ids.number_of(after)) if more else ""
-        return JobPage(tuple(items), following)
+            return JobPage(tuple(items), str(items[-1].number))
+        return JobPage(tuple(items), str(ids.number_of(after)) if more else "")

@@ -34,6 +34,7 @@ from orchestra.ports import (
     Watch,
     WatchStory,
 )
+from orchestra.runtime.asks import Ask
 from orchestra.runtime.clock import SteadyClock, SystemSeeds
 from orchestra.runtime.feed import Feed
 from orchestra.runtime.history import History
@@ -64,34 +65,6 @@ _RETRY_COMMIT_S = 0.5
 """After a commit failed, time-driven work waits this long before it tries again; asks try at once."""
 
 
-class _Ask:
-    """
-    What waits for its turn: a command, a query that came while a commit ran, or output to be stored with the next batch.
-    """
-
-    __slots__ = ("command", "done", "key", "logs", "principal", "query", "recalled", "reply")
-
-    def __init__(
-        self,
-        done: Waiter,
-        command: Command[object] | None = None,
-        *,
-        principal: str = "",
-        key: str = "",
-        query: Query[object] | None = None,
-        logs: tuple[LogChunk, ...] = (),
-        recalled: Sequence[Record] = (),
-    ) -> None:
-        self.command = command
-        self.principal = principal
-        self.key = key
-        self.query = query
-        self.logs = logs
-        self.recalled = recalled
-        self.reply: object = None
-        self.done = done
-
-
 def _no_waiter() -> Waiter:
     raise Unavailable("the orchestrator is not running")
 
@@ -115,7 +88,7 @@ class Orchestrator:
         self._state = State()
         self._history = History(store)
         self._feed = Feed()
-        self._asks: deque[_Ask] = deque()
+        self._asks: deque[Ask] = deque()
         self._wake = anyio.Event()
         self._room: anyio.Event | None = None
         self._committing = False
@@ -129,7 +102,9 @@ class Orchestrator:
 
     # the loop ---------------------------------------------------------------------------------------------------
 
-    async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+    async def run(
+        self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    ) -> None:
         """
         Load, then serve until cancelled. ``task_status.started()`` is called when asks are answered.
 
@@ -199,7 +174,7 @@ class Orchestrator:
         if self._reload and not await self._reloaded(asks):
             return
         now_ms = self._clock.now_ms()
-        outcomes: list[tuple[_Ask | None, Outcome]] = []
+        outcomes: list[tuple[Ask | None, Outcome]] = []
         logs: list[LogChunk] = []
         due_ms = next_deadline(self._state)
         if due_ms is not None and max(due_ms, self._not_before_ms) <= now_ms:
@@ -229,7 +204,7 @@ class Orchestrator:
             self._feed.tell(batch.story)
 
     def _batch(
-        self, outcomes: list[tuple[_Ask | None, Outcome]], logs: list[LogChunk], now_ms: int
+        self, outcomes: list[tuple[Ask | None, Outcome]], logs: list[LogChunk], now_ms: int
     ) -> Batch | None:
         """Fold outcomes together; the newest row of each id wins. None when there is nothing durable in them."""
         puts: dict[tuple[str, str], Record] = {}
@@ -246,9 +221,11 @@ class Orchestrator:
                 story.append(Moved(number, now_ms, kind, id, source, verb, target, reason))
         if not (puts or drops or story or logs):
             return None
-        return Batch(self._number + 1, tuple(puts.values()), tuple(drops), tuple(story), tuple(logs))
+        return Batch(
+            self._number + 1, tuple(puts.values()), tuple(drops), tuple(story), tuple(logs)
+        )
 
-    async def _commit(self, batch: Batch, asks: list[_Ask]) -> bool:
+    async def _commit(self, batch: Batch, asks: list[Ask]) -> bool:
         """The one place where anything becomes durable. False when it did not: then the asks know already."""
         self._committing = True
         try:
@@ -269,7 +246,7 @@ class Orchestrator:
         self._story_number += len(batch.story)
         return True
 
-    async def _reloaded(self, asks: list[_Ask]) -> bool:
+    async def _reloaded(self, asks: list[Ask]) -> bool:
         """After a failed commit memory is ahead of the store: load again before anything else is decided."""
         try:
             await self._load()
@@ -280,7 +257,7 @@ class Orchestrator:
         return True
 
     @staticmethod
-    def _tell_all(asks: list[_Ask], failure: OrchestraError) -> None:
+    def _tell_all(asks: list[Ask], failure: OrchestraError) -> None:
         for ask in asks:
             ask.reply = failure
             ask.done.ring()
@@ -294,12 +271,12 @@ class Orchestrator:
     async def ask(self, command: Command[R], *, key: str = "", principal: str = "local") -> R:
         """Do something; see `ports.Asker.ask`."""
         plain = cast("Command[object]", command)
-        reply = await self._put(_Ask(self._waiter(), plain, principal=principal, key=key))
+        reply = await self._put(Ask(self._waiter(), plain, principal=principal, key=key))
         if isinstance(reply, NotFound) and isinstance(command, RetryTask):
             job_id = await self._history.find_job(self._state, command.task_id[: ids.ROOT_CHARS])
             recalled = await self._history.rows_of(job_id)
             self._history.forget(job_id)
-            again = _Ask(self._waiter(), plain, principal=principal, recalled=recalled)
+            again = Ask(self._waiter(), plain, principal=principal, recalled=recalled)
             reply = await self._put(again)
         if isinstance(reply, OrchestraError):
             raise reply
@@ -307,7 +284,7 @@ class Orchestrator:
             self._publish_progress(command)
         return cast("R", reply)
 
-    async def _put(self, ask: _Ask) -> object:
+    async def _put(self, ask: Ask) -> object:
         while len(self._asks) >= limits.ASKS_MAX and self._running:
             self._room = self._room or anyio.Event()
             await self._room.wait()
@@ -337,7 +314,7 @@ class Orchestrator:
         plain = cast("Query[object]", query)
         if self._committing or self._reload or not self._running:
             # What is in memory now may never be: wait for the outcome.
-            reply = await self._put(_Ask(self._waiter(), query=plain))
+            reply = await self._put(Ask(self._waiter(), query=plain))
         else:
             reply = self._answered(plain)
         now_ms = self._clock.now_ms()
@@ -346,7 +323,7 @@ class Orchestrator:
         if isinstance(reply, Overview):
             return cast("R", attrs.evolve(reply, quarantined=self._quarantined))
         if isinstance(reply, NotFound):
-            return await self._history.answer(self._state, query, now_ms)
+            return cast("R", await self._history.answer(self._state, plain, now_ms))
         if isinstance(reply, OrchestraError):
             raise reply
         return cast("R", reply)
@@ -365,7 +342,7 @@ class Orchestrator:
         """Keep output; see `ports.Asker.append_log`. Each piece is at most ``limits.LOG_CHUNK_BYTES_MAX`` bytes."""
         for chunk in chunks:
             check_chunk(self._state, worker_id, incarnation, chunk)
-        ask = _Ask(self._waiter(), principal=principal, logs=tuple(chunks))
+        ask = Ask(self._waiter(), principal=principal, logs=tuple(chunks))
         reply = await self._put(ask)
         if isinstance(reply, OrchestraError):
             raise reply
@@ -379,7 +356,7 @@ class Orchestrator:
         return self._watch(watch)
 
     @asynccontextmanager
-    async def _watch(self, watch: Watch) -> AsyncIterator[AsyncIterator[Push]]:
+    async def _watch(self, watch: Watch) -> AsyncGenerator[AsyncIterator[Push]]:
         if not self._running:
             raise Unavailable("the orchestrator is not running")
         # What a running commit will tell has numbers beyond the present one, and reaches the mailbox: no gap, nothing twice.

@@ -31,5 +31,3 @@ def check_chunk(state: State, worker_id: str, incarnation: int, chunk: LogChunk)
         raise Malformed(
             "the stream is full", where="offset", remedy=f"at most {limits.LOG_BYTES_MAX} bytes"
         )
-
-

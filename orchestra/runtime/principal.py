@@ -4,28 +4,36 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, TypeVar
+from typing import Protocol, TypeVar
 
 import attrs
 
-from orchestra.ports import Log, LogChunk, LogRead, Moved, Push, Story, Watch
+from orchestra.ports import Asker, Log, LogChunk, LogRead, Moved, Push, Story, Watch
 from orchestra.statemachine.commands import Command
 from orchestra.statemachine.queries import Query
 
-if TYPE_CHECKING:
-    from orchestra.runtime.orchestrator import Orchestrator
-
 R = TypeVar("R")
+
+
+class Named(Asker, Protocol):
+    """An `Asker` that is told in whose name it is asked, as `Orchestrator` is."""
+
+    async def ask(self, command: Command[R], *, key: str = "", principal: str = "local") -> R: ...
+
+    async def append_log(
+        self, worker_id: str, incarnation: int, chunks: Sequence[LogChunk], *, principal: str = ""
+    ) -> None: ...
 
 
 @attrs.frozen
 class Principal:
     """An `Asker` whose commands carry a name, for audit and for idempotency keys of its own."""
 
-    orchestrator: Orchestrator
+    orchestrator: Named
     name: str
 
     def for_principal(self, principal: str) -> Principal:
+        """The same orchestrator, asked by somebody else."""
         return Principal(self.orchestrator, principal)
 
     async def ask(self, command: Command[R], *, key: str = "") -> R:

@@ -10,7 +10,10 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_DOWN = b'{"type":"about:blank","title":"Unavailable","status":503,"detail":"the orchestrator is not running; give the host application lifespan=app.lifespan"}'
+_DOWN = (
+    b'{"type":"about:blank","title":"Unavailable","status":503,'
+    b'"detail":"the orchestrator is not running; give the host application lifespan=app.lifespan"}'
+)
 
 
 class MountedApp:
