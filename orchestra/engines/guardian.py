@@ -295,15 +295,15 @@ class Guardian:
             for seen in fresh or alive:
                 self._send(seen, signal.SIGKILL)
             ward.killed.update((seen.pid, seen.born) for seen in fresh)
-            self._reap_others()
             if not fresh:
                 return
 
-    def _reap_others(self) -> None:
-        """Take zombies that are no ward's program, so that the next look does not see them again."""
-        for pid in self.processes.children(os.getpid()):
-            if pid not in self.mains and _is_reaped(pid):
-                self._owners.pop(pid, None)
+    def _took_zombies(self, pids: list[int]) -> bool:
+        """Take the exit statuses of children that are no ward's program; whether there were any."""
+        taken = [pid for pid in pids if _is_reaped(pid)]
+        for pid in taken:
+            self._owners.pop(pid, None)
+        return bool(taken)
 
     def _send(self, seen: Seen, number: int) -> bool:
         try:
@@ -314,16 +314,24 @@ class Guardian:
     # ----------------------------------------------------------------------------------------------------- who is who
 
     def _family(self, ward: Ward) -> list[Seen]:
-        """All that is alive of a ward."""
-        roots = [ward.pid] if ward.status is None else []
-        for pid in self.processes.children(os.getpid()):
-            if pid not in self.mains and self._owner(pid) is ward:
-                roots.append(pid)
-        if not self.reaper:
-            cookies = self.processes.cookies()
-            roots += [pid for pid, cookie in cookies.items() if cookie == ward.cookie]
-            roots.append(ward.pid)  # its process group outlives it
-        return self.processes.family(roots) if roots else []
+        """
+        All that is alive of a ward.
+
+        A process that forks and exits hands its child to this process after the list of children was read, and is a zombie in it.
+        So as long as there are zombies in the list, finding nobody means nothing: they are taken and the list is read again.
+        """
+        while True:  # each round takes a zombie
+            adopted = [pid for pid in self.processes.children(os.getpid()) if pid not in self.mains]
+            roots = [pid for pid in adopted if self._owner(pid) is ward]
+            if ward.status is None:
+                roots.append(ward.pid)
+            if not self.reaper:
+                cookies = self.processes.cookies()
+                roots += [pid for pid, cookie in cookies.items() if cookie == ward.cookie]
+                roots.append(ward.pid)  # its process group outlives it
+            alive = self.processes.family(roots) if roots else []
+            if alive or not self._took_zombies(adopted):
+                return alive
 
     def _owner(self, pid: int) -> Ward | None:
         if pid not in self._owners:

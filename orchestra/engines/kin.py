@@ -74,7 +74,10 @@ class ProcTable:
         if not head:
             return None
         fields = tail.split()
-        return Seen(pid, fields[0].decode(), int(fields[1]), int(fields[3]), int(fields[19]))
+        state = fields[0].decode()
+        if state == "Z" and int(fields[17]) > 1:
+            state = "S"  # only its first thread is over, the others live on
+        return Seen(pid, state, int(fields[1]), int(fields[3]), int(fields[19]))
 
     def children(self, pid: int) -> list[int]:
         """

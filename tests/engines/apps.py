@@ -50,6 +50,10 @@ def plain_work(ctx: Context, what: str) -> str:
     return "done"
 
 
+def deaf_plain(seconds: float) -> None:
+    time.sleep(seconds)
+
+
 def moved(point: Point, by: int, *, scale: float = 1.0) -> Point:
     return Point(point.x + by, point.y * scale)
 
@@ -79,3 +83,11 @@ def forks(ctx: Context) -> None:
         time.sleep(600)
     ctx.log(f"child {child}")
     time.sleep(600)
+
+
+def tells(ctx: Context, item: list[int | str]) -> list[object]:
+    ctx.log("first")
+    ctx.progress(0.5, "half")
+    ctx.log("second")
+    ctx.progress(2.0, "done")
+    return [ctx.task_id, ctx.attempt, ctx.item, ctx.stopping, item == ctx.item]

@@ -58,6 +58,7 @@ forked(lambda: (os.setsid(), signal.signal(signal.SIGTERM, signal.SIG_IGN), fork
 time.sleep(600)
 """,
     "hops": """
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print("ready", flush=True)
 until = time.monotonic() + 20
 while time.monotonic() < until:
