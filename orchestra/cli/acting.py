@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated
 
 import attrs
@@ -11,7 +10,8 @@ from cyclopts import Parameter
 
 from orchestra.cli import exits, speech
 from orchestra.cli.fields import duration_ms
-from orchestra.cli.reach import Reach, with_client
+from orchestra.cli.project import absolute
+from orchestra.cli.reach import USUAL, Reach, with_client
 from orchestra.cli.selectors import Selected, select
 from orchestra.client import Client
 from orchestra.dialects.quoting import nearest
@@ -76,7 +76,8 @@ async def _jobs(client: Client, selected: list[Selected], live: bool) -> list[tu
     return [(subject, id) for id, subject in found.items()]
 
 
-async def _every(client: Client, *, live: bool):  # noqa: ANN202 - pairs of a job's number and id
+async def _every(client: Client, *, live: bool) -> AsyncIterator[tuple[int, str]]:
+    """Number and id of every job, or of every one that has not ended."""
     from orchestra.statemachine.queries import ListJobs
 
     after = ""
@@ -103,7 +104,7 @@ def stop(
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
-    reach: Reach = Reach(),
+    reach: Reach = USUAL,
 ) -> int:
     """
     Stop jobs and tasks: what waits ends at once, what runs is asked, then terminated, then killed.
@@ -178,7 +179,7 @@ def pause(
     reason: Reason = "",
     json: Json = False,
     quiet: Quiet = False,
-    reach: Reach = Reach(),
+    reach: Reach = USUAL,
 ) -> int:
     """Pause jobs: no further task starts, what runs goes on."""
 
@@ -193,7 +194,7 @@ def resume(
     *jobs: Annotated[str, Parameter(help="Jobs.")],
     json: Json = False,
     quiet: Quiet = False,
-    reach: Reach = Reach(),
+    reach: Reach = USUAL,
 ) -> int:
     """Go on with paused jobs."""
 
@@ -208,7 +209,7 @@ def retry(
     *tasks: Annotated[str, Parameter(help="Tasks; of a job all that failed or were cancelled.")],
     json: Json = False,
     quiet: Quiet = False,
-    reach: Reach = Reach(),
+    reach: Reach = USUAL,
 ) -> int:
     """Try failed or cancelled tasks again."""
     selected = _selected(tasks)
@@ -238,7 +239,7 @@ def retry(
     return exits.OK
 
 
-async def _worker(client: Client, name: str) -> WorkerView:
+async def find_worker(client: Client, name: str) -> WorkerView:
     """The worker with this name or id. Raises `NotFound` with the nearest name."""
     found = await client.workers()
     for each in found:
@@ -256,12 +257,12 @@ def pause_worker(
     reason: Reason = "",
     json: Json = False,
     quiet: Quiet = False,
-    reach: Reach = Reach(),
+    reach: Reach = USUAL,
 ) -> int:
     """Give a worker nothing new; what it runs goes on."""
 
     async def go(client: Client) -> list[Changed]:
-        worker = await _worker(client, name)
+        worker = await find_worker(client, name)
         await client.asker.ask(PauseWorker(worker.id, reason))
         return [Changed(worker.name, worker.id, "paused")]
 
@@ -275,12 +276,12 @@ def resume_worker(
     *,
     json: Json = False,
     quiet: Quiet = False,
-    reach: Reach = Reach(),
+    reach: Reach = USUAL,
 ) -> int:
     """Give a paused worker work again."""
 
     async def go(client: Client) -> list[Changed]:
-        worker = await _worker(client, name)
+        worker = await find_worker(client, name)
         done = await client.asker.ask(ResumeWorker(worker.id))
         return [Changed(worker.name, worker.id, str(done.status))]
 
@@ -293,10 +294,10 @@ def backup(
     /,
     *,
     quiet: Quiet = False,
-    reach: Reach = Reach(),
+    reach: Reach = USUAL,
 ) -> int:
     """Copy everything into a new file while the server serves."""
-    target = os.path.abspath(file)
+    target = absolute(file)
 
     async def go(client: Client) -> None:
         await client.asker.backup(target)

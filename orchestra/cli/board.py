@@ -1,6 +1,4 @@
-"""
-How far a job is: a model that is fed with the job's story, and tells what changed. Pure; drawing is in `orchestra.cli.live`.
-"""
+"""How far a job is: fed with the job's story, it tells what changed. Pure; drawing is in `orchestra.cli.live`."""
 
 from __future__ import annotations
 
@@ -49,6 +47,10 @@ class Change:
     text: str
 
 
+def _no_counts() -> Counter[TaskStatus]:
+    return Counter()
+
+
 @attrs.define(slots=True)
 class StageTally:
     """One stage: its tasks by status. Tasks that are not unfolded yet count as waiting."""
@@ -57,7 +59,7 @@ class StageTally:
     first: int
     size: int
     over: Span | tuple[bytes, ...] | None
-    counts: Counter[TaskStatus] = attrs.field(factory=Counter)
+    counts: Counter[TaskStatus] = attrs.field(factory=_no_counts)
 
     def item(self, position: int) -> str:
         """The item of a task as text."""

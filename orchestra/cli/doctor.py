@@ -17,7 +17,7 @@ import attrs
 from cyclopts import Parameter
 
 from orchestra.cli import exits, speech
-from orchestra.cli.reach import Reach, reached
+from orchestra.cli.reach import USUAL, Reach, reached
 from orchestra.dialects import units
 from orchestra.errors import OrchestraError, Unavailable
 from orchestra.statemachine.queries import GetOverview
@@ -60,7 +60,7 @@ def doctor(
         str | None, Parameter(help="A data file to read from end to end, in use or not.")
     ] = None,
     json: Annotated[bool, Parameter(help="The findings as JSON.")] = False,
-    reach: Reach = Reach(),
+    reach: Reach = USUAL,
 ) -> int:
     """
     Look at Python, SQLite, disk, clock, the data file and the server, and say what to do.

@@ -6,14 +6,13 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, cast
 
 from cyclopts import App, Parameter
 from cyclopts.exceptions import CycloptsError
 
 from orchestra.cli import exits
-from orchestra.cli.reach import SERVER
-from orchestra.errors import Defect, OrchestraError, Rejected, Unavailable
+from orchestra.errors import Defect, Malformed, OrchestraError, Rejected, Unavailable
 
 HELP = """Coordinates work: projects, jobs, tasks and the workers that run them.
 
@@ -43,6 +42,8 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("diagram", "explaining", "diagram"),
 )
 """Each command with its module and function. Only the one that is called for is loaded."""
+
+ALONE = ("--help", "-h", "--version")
 
 
 def _version() -> str:
@@ -111,6 +112,9 @@ def carry_out(words: Sequence[str] | None = None) -> int:
 
 def _obey(words: list[str]) -> int:
     words, argv = _split_argv(words)
+    if words and words[0].startswith("-") and words[0] not in ALONE:
+        remedy = f"orchestra COMMAND {words[0]} ..."
+        raise Malformed("an option stands after its command", where=words[0], remedy=remedy)
     command, bound, ignored = command_line(words[0] if words else "").parse_args(words)
     more: dict[str, Any] = {"argv": argv} if "argv" in ignored else {}
     return command(*bound.args, **bound.kwargs, **more) or exits.OK
@@ -132,8 +136,7 @@ def _reader_left() -> int:
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
     if isinstance(error, BaseExceptionGroup):
-        group: BaseExceptionGroup[BaseException] = error
-        for inner in group.exceptions:
+        for inner in cast("BaseExceptionGroup[BaseException]", error).exceptions:
             yield from _leaves(inner)
     else:
         yield error
@@ -161,7 +164,7 @@ def _report(error: BaseException) -> int:
     if isinstance(first, Rejected):
         complain(first.message, where=first.where, remedy=first.remedy)
     elif isinstance(first, Unavailable):
-        complain(str(first), remedy=_remedy_of(first))
+        complain(str(first).partition("; is the server running")[0], remedy=_remedy_of(first))
     else:
         complain(str(first))
     return exits.of_error(first) if isinstance(first, OrchestraError) else exits.USAGE
@@ -175,11 +178,7 @@ def _remedy_of(error: Unavailable) -> str:
     if isinstance(error, StoreFailed):
         return "make room" if error.full else "orchestra doctor --data FILE looks at the file"
     if isinstance(error, PeerClosed) or type(error) is Unavailable:
-        server = os.environ.get("ORCHESTRA_SERVER") or SERVER
-        return (
-            "is the server running? Start one with `orchestra serve`, or name yours by --server URL"
-            f" or ORCHESTRA_SERVER (without: {server})"
-        )
+        return "start a server with `orchestra serve`, or name yours by --server URL or ORCHESTRA_SERVER"
     return ""
 
 

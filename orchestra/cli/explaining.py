@@ -8,24 +8,30 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from orchestra.cli import exits, speech
-from orchestra.cli.reach import Reach, with_client
+from orchestra.cli.acting import find_worker
+from orchestra.cli.reach import USUAL, Reach, with_client
 from orchestra.cli.selectors import select_one
 from orchestra.client import Client
+from orchestra.errors import Malformed
 from orchestra.statemachine.replies import WhyAnswered
 
 
 def why(
-    selector: Annotated[str, Parameter(help="A job, a task, or a worker's id.")] = "last",
+    selector: Annotated[str, Parameter(help="A job, a task, or a worker's name.")] = "last",
     /,
     *,
     json: Annotated[bool, Parameter(help="The ranked reasons as JSON.")] = False,
-    reach: Reach = Reach(),
+    reach: Reach = USUAL,
 ) -> int:
     """Tell why something waits, or ended as it did, the reason that matters most first."""
-    wanted = select_one(selector)
+    try:
+        wanted = select_one(selector).text
+    except Malformed:
+        # It may be a worker's name. Those that look like a selector are found by their id.
+        wanted = ""
 
     async def go(client: Client) -> WhyAnswered:
-        return await client.why(wanted.text)
+        return await client.why(wanted or (await find_worker(client, selector)).id)
 
     answered = with_client(reach, go)
     if json:

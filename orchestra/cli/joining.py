@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio
@@ -14,7 +15,7 @@ from cyclopts import Parameter
 
 from orchestra.cli import exits, speech
 from orchestra.cli.fields import amounts
-from orchestra.cli.reach import SERVER, Reach
+from orchestra.cli.reach import SERVER, USUAL, Reach
 from orchestra.config.values import SLOTS_MAX
 from orchestra.dialects import units
 from orchestra.dialects.quoting import nearest
@@ -35,6 +36,16 @@ class Offer:
     apps: tuple[str, ...]
     capacity: dict[str, float]
     host: dict[str, str]
+
+
+@attrs.frozen(slots=True)
+class Introduction:
+    """How a worker introduces itself."""
+
+    name: str
+    slots: int
+    labels: tuple[str, ...]
+    capacity: Amounts
 
 
 def worker(
@@ -68,7 +79,7 @@ def worker(
     explain: Annotated[bool, Parameter(help="Only tell what it would offer.")] = False,
     json: Annotated[bool, Parameter(help="With --explain: as JSON.")] = False,
     verbose: Annotated[bool, Parameter(name=["--verbose", "-v"], help="Log every detail.")] = False,
-    reach: Reach = Reach(),
+    reach: Reach = USUAL,
 ) -> int:
     """
     Run tasks for a server, as one of its workers.
@@ -99,7 +110,12 @@ of the server.
             folder = stack.enter_context(
                 tempfile.TemporaryDirectory(prefix="orchestra-", ignore_cleanup_errors=True)
             )
-        _work(where, tasks, folder, name, slots, label, tuple(sorted(offered.items())))
+        _work(
+            where,
+            tasks,
+            folder,
+            Introduction(name, slots, label, tuple(sorted(offered.items()))),
+        )
     speech.say("left")
     return exits.OK
 
@@ -108,10 +124,7 @@ def _work(
     reach: Reach,
     tasks: dict[str, TaskFunction[Any, Any]],
     folder: str,
-    name: str,
-    slots: int,
-    labels: tuple[str, ...],
-    capacity: Amounts,
+    who: Introduction,
 ) -> None:
     from orchestra.compose import engines_for
     from orchestra.transports.connect import connect
@@ -125,12 +138,13 @@ def _work(
     agent = Agent(
         lambda: connect(reach.server, token=token, tls_ca=reach.tls_ca),
         engines_for(tasks, folder),
-        name=name,
-        slots=slots,
-        labels=labels,
-        capacity=capacity,
+        name=who.name,
+        slots=who.slots,
+        labels=who.labels,
+        capacity=who.capacity,
     )
-    speech.say(speech.clean(f"worker {name}  {slots} slots  {reach.server}"))
+    slots = f"{who.slots} {'slot' if who.slots == 1 else 'slots'}"
+    speech.say(speech.clean(f"worker {who.name}  {slots}  {reach.server}"))
     anyio.run(run_until_signalled, agent)
 
 
@@ -181,14 +195,14 @@ def _app(word: str) -> Any:
     if not module_name:
         raise Malformed("is not MODULE:APP", where=where, remedy="write it like farm.tasks:app")
     # As `python -m` does: what lies here can be imported.
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         told = f"there is no module {error.name!r}"
         raise Malformed(
-            told, where=where, remedy=f"it is looked for here ({os.getcwd()})"
+            told, where=where, remedy=f"it is looked for here ({Path.cwd()!s})"
         ) from None
     apps = {key: value for key, value in vars(module).items() if isinstance(value, App)}
     if not colon and len(apps) == 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import attrs
@@ -10,7 +11,7 @@ from cyclopts import Parameter
 
 from orchestra.cli import exits, speech
 from orchestra.cli.board import item_text
-from orchestra.cli.reach import Reach, with_client
+from orchestra.cli.reach import USUAL, Reach, with_client
 from orchestra.cli.selectors import select_job, select_one
 from orchestra.client import Client
 from orchestra.dialects import units
@@ -45,7 +46,7 @@ def ls(
     limit: Annotated[int, Parameter(help="At most so many.")] = 50,
     json: Annotated[bool, Parameter(help="A page as JSON.")] = False,
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], help="Only numbers.")] = False,
-    reach: Reach = Reach(),
+    reach: Reach = USUAL,
 ) -> int:
     """List the newest jobs, or the tasks of one."""
     if not 1 <= limit <= ROWS_MAX:
@@ -53,14 +54,14 @@ def ls(
     wanted = None if job is None else select_job(job)
     _check_status(status, JobStatus if wanted is None else TaskStatus)
 
-    async def go(client: Client) -> JobPage | TaskPage:
+    def query(after: str, most: int) -> Any:
         if wanted is None:
-            return await _paged(
-                client, lambda after, most: ListJobs(project, status, after, most), limit
-            )
-        return await _paged(
-            client, lambda after, most: ListTasks(wanted.text, status, after, most), limit
-        )
+            return ListJobs(project, status, after, most)
+        return ListTasks(wanted.text, status, after, most)
+
+    async def go(client: Client) -> JobPage | TaskPage:
+        page: JobPage | TaskPage = await _paged(client, query, limit)
+        return page
 
     page = with_client(reach, go)
     if json:
@@ -77,7 +78,7 @@ def ls(
     return exits.OK
 
 
-async def _paged(client: Client, query: Any, limit: int) -> Any:
+async def _paged(client: Client, query: Callable[[str, int], Any], limit: int) -> Any:
     page = await client.asker.answer(query("", min(limit, PAGE)))
     items = list(page.items)
     while page.next and len(items) < limit:
@@ -86,7 +87,7 @@ async def _paged(client: Client, query: Any, limit: int) -> Any:
     return attrs.evolve(page, items=tuple(items))
 
 
-def _check_status(status: str, words: type[JobStatus] | type[TaskStatus]) -> None:
+def _check_status(status: str, words: type[JobStatus | TaskStatus]) -> None:
     if status and status not in list(words):
         near = nearest(status, list(words))
         remedy = f"did you mean {near}?" if near else f"one of {', '.join(words)}"
@@ -144,7 +145,7 @@ def show(
     /,
     *,
     json: Annotated[bool, Parameter(help="All of it as JSON.")] = False,
-    reach: Reach = Reach(),
+    reach: Reach = USUAL,
 ) -> int:
     """Show a job with its stages, or a task with its attempts."""
     wanted = select_one(selector)
@@ -247,7 +248,7 @@ def workers(
     gone: Annotated[bool, Parameter(help="Those that left, too.")] = False,
     json: Annotated[bool, Parameter(help="All of it as JSON.")] = False,
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], help="Only names.")] = False,
-    reach: Reach = Reach(),
+    reach: Reach = USUAL,
 ) -> int:
     """List workers: what they have, what they run, and when they were last heard."""
 

@@ -44,7 +44,8 @@ class Lines:
         """Lines tell changes only."""
 
     def waits(self, board: Board, text: str) -> None:
-        speech.say(speech.clean(text))
+        if not board.ended:
+            speech.say(speech.clean(text))
 
     def lost(self, text: str) -> None:
         speech.warn(f"{text}; trying again")
@@ -71,9 +72,7 @@ class Silent:
 
 
 class Display:
-    """
-    A line for each stage with its bar, and below it what runs. To be entered: leaving draws the last state, which stays.
-    """
+    """A line for each stage with its bar, and below it what runs. To be entered; what is left at the end stays."""
 
     def __init__(self) -> None:
         from rich.live import Live

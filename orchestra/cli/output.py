@@ -9,7 +9,7 @@ import attrs
 from cyclopts import Parameter
 
 from orchestra.cli import exits, speech
-from orchestra.cli.reach import Reach, with_client
+from orchestra.cli.reach import USUAL, Reach, with_client
 from orchestra.cli.selectors import Selected, select
 from orchestra.client import Client
 from orchestra.errors import Malformed
@@ -43,7 +43,7 @@ def logs(
     ] = False,
     stderr: Annotated[bool, Parameter(help="What it wrote to stderr instead of stdout.")] = False,
     json: Annotated[bool, Parameter(help="An array of outputs as JSON.")] = False,
-    reach: Reach = Reach(),
+    reach: Reach = USUAL,
 ) -> int:
     """Print what tasks wrote, byte by byte; of a task that was tried again the last try."""
     selected = select(selector)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 from orchestra.cli.fields import row_of
 from orchestra.errors import Malformed
@@ -53,7 +55,12 @@ def _placed(error: Malformed, path: str, text: str) -> Malformed:
 def shared_folder(command: SubmitJob) -> str:
     """The folder that a project's programs share, where results are; empty when there is none."""
     for stage in command.stages:
-        template = json.loads(stage.template)
-        if isinstance(template, dict) and isinstance(template.get("folder"), str):
-            return template["folder"]
+        template: dict[str, Any] = json.loads(stage.template)
+        if "folder" in template:
+            return str(template["folder"])
     return ""
+
+
+def absolute(path: str) -> str:
+    """``path`` from the root on; links in it stay as they are named."""
+    return os.path.normpath(Path.cwd() / path)

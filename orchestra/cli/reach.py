@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import attrs
 from cyclopts import Group, Parameter
 
-from orchestra.errors import Malformed, Unavailable
+from orchestra.errors import Malformed
 
 if TYPE_CHECKING:
     from orchestra.client import Client
@@ -57,6 +57,10 @@ class Reach:
         return os.environ.get("ORCHESTRA_TOKEN", "").strip()
 
 
+USUAL = Reach()
+"""The server on this machine, as nothing else is said."""
+
+
 def read_token(path: str, role: str) -> str:
     """
     The token in a file: the file's only line, or the one for ``role`` in a server's token file.
@@ -91,7 +95,7 @@ def read_token(path: str, role: str) -> str:
 
 
 @asynccontextmanager
-async def reached(reach: Reach) -> AsyncIterator[Client]:
+async def reached(reach: Reach) -> AsyncGenerator[Client]:
     """A client of the server. Raises `Unavailable` (with what to do) when nobody answers."""
     from orchestra.compose import connect
 
@@ -108,10 +112,3 @@ def with_client(reach: Reach, act: Callable[[Client], Awaitable[T]]) -> T:
             return await act(client)
 
     return anyio.run(go)
-
-
-def unreachable_remedy(error: Unavailable, server: str) -> str:
-    """What to do when nobody answered."""
-    if str(error).startswith("orchestra:"):
-        return ""
-    return f"is it running? start one with `orchestra serve`, or name yours: --server URL (tried {server})"

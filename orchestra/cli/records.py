@@ -26,3 +26,6 @@ def log_to_stderr(level: str) -> None:
     handler.setFormatter(OneLine())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("orchestra").setLevel(LEVELS[level])
+    if level != "debug":
+        # Each heartbeat is a request: what matters would drown.
+        logging.getLogger("orchestra.access").setLevel(logging.WARNING)

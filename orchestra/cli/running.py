@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -68,24 +68,27 @@ async def _run(
 
     if slots is None:
         slots = max(1, cpus() // 1_000)
-    async with compose.open_orchestrator(path) as orchestrator:
-        folder = None if path is None else os.path.abspath(f"{path}.attempts")
-        async with compose.local_workers(
-            orchestrator, {}, count=1, slots=slots, processes=True, folder=folder
-        ):
-            client = Client(orchestrator.for_principal("local"))
-            job = await client.submit(command)
-            view, late = await _followed(job, timeout_s, json=json, quiet=quiet)
-            if json:
-                speech.put_json(view)
-            await _tell_end(client, job, view, command, quiet=quiet or json)
-    if late:
-        speech.complain(
-            f"the job was cancelled after {speech.elapsed_text(int((timeout_s or 0) * 1000))}",
-            where="--timeout",
+    async with AsyncExitStack() as stack:
+        orchestrator = await stack.enter_async_context(compose.open_orchestrator(path))
+        folder = None if path is None else f"{path}.attempts"
+        await stack.enter_async_context(
+            compose.local_workers(
+                orchestrator, {}, count=1, slots=slots, processes=True, folder=folder
+            )
         )
-        return exits.TIMEOUT
-    return exits.OF_JOB[view.status]
+        client = Client(orchestrator.for_principal("local"))
+        job = await client.submit(command)
+        view, late = await _followed(job, timeout_s, json=json, quiet=quiet)
+        if json:
+            speech.put_json(view)
+        await _tell_end(client, job, view, command, quiet=quiet or json)
+        if late:
+            told = (
+                f"the job had not ended after {speech.elapsed_text(int((timeout_s or 0) * 1_000))}"
+            )
+            speech.complain(f"{told} and was cancelled", where="--timeout")
+            return exits.TIMEOUT
+        return exits.OF_JOB[view.status]
 
 
 async def _followed(
@@ -113,12 +116,13 @@ async def _followed(
             await job.cancel("the time limit of `run` passed")
 
     async def told_to(audience: Audience) -> JobView:
+        ended: list[JobView] = []
         async with anyio.create_task_group() as group:
             group.start_soon(obey)
             group.start_soon(limit)
-            view = await follow(job, audience, replay=True)
+            ended.append(await follow(job, audience, replay=True))
             group.cancel_scope.cancel()
-        return view
+        return ended[0]
 
     if json or quiet:
         return await told_to(Silent() if quiet else Lines(speech.say)), late
@@ -135,17 +139,19 @@ async def _tell_end(
     from orchestra.cli.summary import end_text, tell_failures
 
     if view.status is JobStatus.FAILED:
-        await tell_failures(client, job)
+        await tell_failures(client, job, kept=False)
     if quiet:
         return
     speech.put(end_text(view))
-    folder = shared_folder(command)
-    if folder and Path(folder).is_dir():
-        speech.put(speech.clean(f"results are in {_short(folder)}"))
+    folder = _short(shared_folder(command))
+    if folder:
+        speech.put(speech.clean(f"results are in {folder}"))
 
 
 def _short(folder: str) -> str:
-    """A folder below the present one by its short name."""
+    """A folder below the present one by its short name; empty when there is none."""
     path = Path(folder)
+    if not folder or not path.is_dir():
+        return ""
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else folder

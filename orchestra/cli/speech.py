@@ -52,8 +52,7 @@ def clean_lines(text: str) -> str:
 
 def is_live(stream: IO[str] | None = None) -> bool:
     """Whether a person looks at the stream (stdout), on a terminal that can redraw."""
-    stream = sys.stdout if stream is None else stream
-    return stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+    return (stream or sys.stdout).isatty() and os.environ.get("TERM", "") not in ("", "dumb")
 
 
 def console(stream: IO[str] | None = None) -> Console:
@@ -77,11 +76,12 @@ def put_bytes(output: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
-def put_json(found: Any, cls: type[Any] | None = None) -> None:
-    """One JSON document: ``found`` in the native dialect's form of its class, or of ``cls``."""
+def put_json(found: object) -> None:
+    """One JSON document: ``found`` in the native dialect's form of its class."""
     from orchestra.dialects.native_wire import JsonCodec, form_of
 
-    put(JsonCodec(form_of(cls or type(found), strict=False)).encode(found).decode())
+    cls: type[Any] = type(found)
+    put(JsonCodec(form_of(cls, strict=False)).encode(found).decode())
 
 
 def put_plain_json(found: object) -> None:

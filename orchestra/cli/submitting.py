@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json as jsonlib
-import os
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from orchestra.cli import exits, speech
 from orchestra.cli.fields import amounts, duration_ms, pairs, seconds
-from orchestra.cli.reach import Reach, with_client
+from orchestra.cli.project import absolute
+from orchestra.cli.reach import USUAL, Reach, with_client
 from orchestra.client import Client
 from orchestra.errors import Malformed
 from orchestra.statemachine.commands import StageDraft, SubmitJob
@@ -65,7 +65,7 @@ def submit(
         bool, Parameter(name=["--quiet", "-q"], help="Only the job's number.")
     ] = False,
     argv: Annotated[tuple[str, ...] | None, Parameter(parse=False)] = None,
-    reach: Reach = Reach(),
+    reach: Reach = USUAL,
 ) -> int:
     """
     Submit a project file, or one program: submit [OPTIONS] -- PROGRAM ARGUMENTS.
@@ -129,9 +129,9 @@ def _stage(argv: tuple[str, ...], single: dict[str, Any]) -> StageDraft:
     from orchestra.dialects.placeholders import early_filled
 
     unfolded = None if single["--array"] is None else unfold(single["--array"], "--array")
-    known = {"here": os.getcwd()}
+    known = {"here": str(Path.cwd())}
     if single["--shared"] is not None:
-        known["shared"] = os.path.abspath(single["--shared"])
+        known["shared"] = absolute(single["--shared"])
     keys = None if unfolded is None else unfolded.keys
 
     def filled(word: str, where: str) -> str:
@@ -165,7 +165,7 @@ def _stage(argv: tuple[str, ...], single: dict[str, Any]) -> StageDraft:
 
 def _absolute(program: str) -> str:
     """``./find.sh`` means the one here: tasks have working directories of their own."""
-    return os.path.abspath(program) if program.startswith(("./", "../")) else program
+    return absolute(program) if program.startswith(("./", "../")) else program
 
 
 def _evolved(command: SubmitJob, **changes: Any) -> SubmitJob:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from orchestra.cli import speech
+from orchestra.cli.board import item_text
 from orchestra.client import Client, Job
 from orchestra.errors import NotFound
 from orchestra.ports import Log
 from orchestra.statemachine.lifecycles import JobStatus, TaskStatus
 from orchestra.statemachine.queries import ListTasks
-from orchestra.statemachine.replies import JobView, TaskView
+from orchestra.statemachine.replies import JobView, Reason, TaskView
 
 SHOWN_FAILURES = 3
 TAIL_BYTES = 4_096
@@ -32,31 +35,35 @@ def end_text(view: JobView) -> str:
     return speech.clean(told)
 
 
-async def tell_failures(client: Client, job: Job[object]) -> None:
-    """Say on stderr why the first failed tasks failed, with the end of what they wrote to stderr."""
+async def tell_failures(client: Client, job: Job[Any], *, kept: bool) -> None:
+    """
+    Say on stderr why the first failed tasks failed, with the end of what they wrote to stderr.
+
+    Args:
+        kept: The job can be asked about afterwards, so what to ask is told too.
+    """
     page = await client.asker.answer(ListTasks(job.id, TaskStatus.FAILED, "", SHOWN_FAILURES + 1))
     for task in page.items[:SHOWN_FAILURES]:
-        await _tell_failure(client, task)
+        await _tell_failure(client, task, kept=kept)
     if len(page.items) > SHOWN_FAILURES:
-        speech.say(f"more failed: orchestra ls {job.number} --status failed")
+        more = f": orchestra ls {job.number} --status failed" if kept else ""
+        speech.say(f"\nmore tasks failed{more}")
+    speech.say("")
 
 
-async def _tell_failure(client: Client, task: TaskView) -> None:
+async def _tell_failure(client: Client, task: TaskView, *, kept: bool) -> None:
     whole = await client.task(task.id)
     why = await client.why(task.id)
+    reason = why.reasons[0] if why.reasons else Reason("failed", task.reason)
+    tries = f" after {len(whole.attempts)} tries" if len(whole.attempts) > 1 else ""
+    label = " ".join(word for word in (task.selector, task.stage, item_text(task.item)) if word)
     speech.say("")
-    heading = f"{task.selector} {task.stage} failed"
-    reasons = [reason.text for reason in why.reasons] or [task.reason]
-    speech.say(speech.clean(f"{heading}: {reasons[0]}"), "bold red")
-    for reason in why.reasons:
-        if reason is not why.reasons[0]:
-            speech.say(speech.clean(f"  {reason.text}"))
-        if reason.remedy:
-            speech.say(speech.clean(f"  help: {reason.remedy}"))
-    if not whole.attempts:
-        return
-    for line in await tail(client, whole.attempts[-1].id):
-        speech.say(f"  | {line}")
+    speech.say(speech.clean(f"{label} failed{tries}: {reason.text}"), "bold red")
+    if whole.attempts:
+        for line in await tail(client, whole.attempts[-1].id):
+            speech.say(f"  | {line}")
+    if kept:
+        speech.say(f"  help: orchestra logs {task.selector}, orchestra retry {task.selector}")
 
 
 async def tail(client: Client, attempt_id: str, stream: str = "stderr") -> list[str]:

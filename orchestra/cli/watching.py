@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from orchestra.cli import exits, speech
 from orchestra.cli.fields import seconds
 from orchestra.cli.following import follow
-from orchestra.cli.reach import Reach, with_client
+from orchestra.cli.reach import USUAL, Reach, with_client
 from orchestra.cli.selectors import select_job
 from orchestra.client import Client, Job
 from orchestra.statemachine.lifecycles import JobStatus
@@ -28,7 +28,7 @@ def watch(
         bool, Parameter(help="The finished job as JSON; changes go to stderr.")
     ] = False,
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], help="Only wait.")] = False,
-    reach: Reach = Reach(),
+    reach: Reach = USUAL,
 ) -> int:
     """
     Watch a job until it ends; the exit code tells how.
@@ -73,6 +73,6 @@ async def watch_to_end(
         speech.put_json(view)
     elif not quiet:
         if view.status is JobStatus.FAILED:
-            await tell_failures(client, job)
+            await tell_failures(client, job, kept=True)
         speech.put(end_text(view))
     return exits.OF_JOB[view.status]
