@@ -31,6 +31,10 @@ EMBEDDED = "embedded"
 """The label of workers that live in the orchestrator's own process: when it starts, those of its former life are gone."""
 
 
+DRAIN_MS = 5_000
+"""At a stop of a server, what its own worker runs gets this long: service managers kill after 10 s or more."""
+
+
 async def open_store(path: str | None) -> Store:
     """The store of a file, or one in memory."""
     if path is None:
@@ -119,8 +123,13 @@ async def local_workers(
     labels: tuple[str, ...] = (),
     capacity: Amounts | None = None,
     folder: str | None = None,
+    drain_ms: int = 0,
 ) -> AsyncGenerator[None]:
-    """Workers in this process, joined when the context is entered; leaving it stops what they run."""
+    """
+    Workers in this process, joined when the context is entered.
+
+    Leaving it gives what they run ``drain_ms`` to finish, then stops it and hands it back: it runs again, here or elsewhere.
+    """
     if count == 0 or not (tasks or processes):
         yield
         return
@@ -153,7 +162,7 @@ async def local_workers(
                 with anyio.CancelScope(shield=True):
                     async with anyio.create_task_group() as leaving:
                         for agent in agents:
-                            leaving.start_soon(agent.drain)
+                            leaving.start_soon(agent.drain, drain_ms)
                 group.cancel_scope.cancel()
 
 
@@ -234,7 +243,13 @@ async def serve(
         )
         app = http_api(orchestrator, policy=policy)
         async with local_workers(
-            orchestrator, tasks, count=min(slots, 1), slots=slots, processes=True, folder=folder
+            orchestrator,
+            tasks,
+            count=min(slots, 1),
+            slots=slots,
+            processes=True,
+            folder=folder,
+            drain_ms=DRAIN_MS,
         ):
             await listen(
                 Door(app, gate, buckets=buckets, refuse=refuse),
