@@ -23,7 +23,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import cast
 
 import msgspec
 
@@ -110,18 +110,21 @@ class Blanks:
     def _item(self, keys: list[str], where: str) -> str:
         if not self._order.item:
             raise Malformed("{item} is used and the task has no item", where=where)
-        value = read_item(self._order.item)
+        value: object = read_item(self._order.item)
         for key in keys:
             value = _inside(value, key, where)
         return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
-def _inside(value: Any, key: str, where: str) -> Any:
-    if isinstance(value, dict) and key in value:
-        return value[key]
-    if isinstance(value, list) and key.isdecimal() and int(key) < len(value):
-        return value[int(key)]
+def _inside(value: object, key: str, where: str) -> object:
     remedy = ""
     if isinstance(value, dict):
-        remedy = "it has " + (", ".join(sorted(map(str, value))[:10]) or "no keys")
+        mapping = cast("dict[str, object]", value)
+        if key in mapping:
+            return mapping[key]
+        remedy = "it has " + (", ".join(sorted(mapping)[:10]) or "no keys")
+    elif isinstance(value, list):
+        items = cast("list[object]", value)
+        if key.isdecimal() and int(key) < len(items):
+            return items[int(key)]
     raise Malformed(f"the item has no {key[:80]!r}", where=where, remedy=remedy)

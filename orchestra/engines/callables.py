@@ -94,8 +94,7 @@ class CallablesEngine:
                 for attempt_id in self._roster.ids():
                     await self.stop(attempt_id, rung)
             with anyio.move_on_after(LEAVE_S):
-                while self._roster.ids():
-                    await anyio.sleep(0.005)
+                await self._roster.emptied()
             for held in self._roster.live():
                 if held.scope is not None:
                     held.scope.cancel()  # a thread that did not return is left behind
@@ -151,8 +150,7 @@ class CallablesEngine:
         if held.rung:
             ended = Ended("stopped", cause=Cause.CANCELLED, message="stopped before it began")
         elif entry.mode == "process":
-            with anyio.CancelScope(shield=True):
-                ended = await self._run_process(held)
+            ended = await self._run_process(held)
         else:
             ended = await self._run_here(held)
         if held.context is not None:
@@ -193,8 +191,8 @@ class CallablesEngine:
             raised_here = raised
         except BaseExceptionGroup as raised:
             # A `Stopped` that passed through a task group of the function's; anything else of that kind is not ours.
-            rest = raised.split(Stopped)[1]
-            if rest is not None and not isinstance(rest, ExceptionGroup):
+            rest: BaseException | None = raised.split(Stopped)[1]
+            if rest is not None and not isinstance(rest, Exception):
                 raise
             stopped, raised_here = rest is None, rest
         held.timed_out |= scope.cancel_called and not held.rung and entry.mode == "async"

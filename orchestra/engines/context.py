@@ -118,7 +118,7 @@ class Track(Generic[T]):
         if not isinstance(self._source, Iterable):
             raise TypeError("this is iterated with async for")
         context = self._context
-        for done, thing in enumerate(cast("Iterable[T]", self._source)):
+        for done, thing in enumerate(self._source):
             self._step(context, done)
             yield thing
         self._finish(context)
@@ -126,7 +126,7 @@ class Track(Generic[T]):
     async def __aiter__(self) -> AsyncIterator[T]:
         if isinstance(self._source, AsyncIterable):
             done = 0
-            async for thing in cast("AsyncIterable[T]", self._source):
+            async for thing in self._source:
                 self._step(self._context, done)
                 done += 1
                 yield thing
@@ -270,9 +270,10 @@ class ThreadContext(Teller):
         """As `Context.sleep`, in an event loop that belongs to the function (in a process of its own)."""
         import anyio
 
-        until = time.monotonic() + seconds
-        while not self.stopping and (left := until - time.monotonic()) > 0:
-            await anyio.sleep(min(left, _LOOK_S))
+        # The stop comes from another thread, which can not wake this loop, so it is looked for.
+        with anyio.move_on_after(seconds):
+            while not self.stopping:  # noqa: ASYNC110 - an anyio.Event belongs to one thread
+                await anyio.sleep(_LOOK_S)
         if self.stopping:
             raise Stopped
 

@@ -28,13 +28,21 @@ import os
 import select
 import signal
 import socket
-import sys
 import time
 from typing import Any
 
 from orchestra.engines.frames import Unpacker, packed
 from orchestra.engines.kin import COOKIE, PsTable, Seen, Table, send, table
-from orchestra.engines.spawning import Ward, adopts_orphans, bound, spawn, told
+from orchestra.engines.spawning import (
+    Ward,
+    adopts_orphans,
+    bound,
+    drain,
+    private,
+    spawn,
+    told,
+    took_zombie,
+)
 
 LEFTOVER_GRACE_S = 1.0
 """What outlives its program, or its engine, gets this long between TERM and KILL."""
@@ -53,6 +61,9 @@ POLL_S_MAX = 3600.0
 
 GIVE_UP_S = 60.0
 """A guardian without an engine whose wards can not be ended (they changed their user) leaves after this long."""
+
+FIRST_FD = 10
+"""Files for programs arrive with numbers from here on: above the ones that programs are given."""
 
 FDS_MAX = 253
 """Files in one message: the kernel's SCM_MAX_FD."""
@@ -80,7 +91,7 @@ class Guardian:
         for end in (self._woken, waker):
             os.set_blocking(end, False)
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGCHLD, _ignored)
         signal.signal(signal.SIGTERM, self._told_to_leave)
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
@@ -114,7 +125,7 @@ class Guardian:
         ready = poll.poll(None if timeout_s is None else max(0.0, timeout_s) * 1000)
         for fd, _ in ready:
             if fd == self._woken:
-                _drain(fd)
+                drain(fd)
             else:
                 self._flush()
                 self._receive()
@@ -156,7 +167,7 @@ class Guardian:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 fds = array.array("i")
                 fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
-                self._fds += [_private(fd) for fd in fds]
+                self._fds += [private(fd) for fd in fds]
         if not data:
             self._bereaved()
             return
@@ -300,7 +311,7 @@ class Guardian:
 
     def _took_zombies(self, pids: list[int]) -> bool:
         """Take the exit statuses of children that are no ward's program; whether there were any."""
-        taken = [pid for pid in pids if _is_reaped(pid)]
+        taken = [pid for pid in pids if took_zombie(pid)]
         for pid in taken:
             self._owners.pop(pid, None)
         return bool(taken)
@@ -365,6 +376,10 @@ class Guardian:
             ward.kill_at = _now()
 
 
+def _ignored(*_: object) -> None:
+    """The wake-up pipe tells of the signal; without a handler it would not be written to."""
+
+
 def _now() -> float:
     return time.monotonic()
 
@@ -373,51 +388,18 @@ def _is_ending(ward: Ward) -> bool:
     return ward.status is not None or ward.kill_at is not None or ward.termed is not None
 
 
-def _is_reaped(pid: int) -> bool:
-    try:
-        return os.waitpid(pid, os.WNOHANG)[0] != 0
-    except ChildProcessError:
-        return True
-
-
-def _drain(fd: int) -> None:
-    try:
-        while os.read(fd, 4096):
-            pass
-    except BlockingIOError:
-        return
-
-
-def _private(fd: int) -> int:
-    os.set_inheritable(fd, False)
-    return fd
-
-
 def main(fd: int, mode: str = "") -> None:
     """Serve on the socket ``fd``. ``mode`` ``plain`` does without adoption and /proc, as on systems that have neither."""
     line = socket.socket(fileno=fd)
     line.setblocking(False)
-    line.set_inheritable(False)  # a program that held it could speak for the guardian, and hide its death
+    line.set_inheritable(
+        False
+    )  # a program that held it could speak for the guardian, and hide its death
     # Files for programs arrive with numbers above the ones that a program is given, so that neither overwrites the other.
     low: list[int] = []
-    while not low or low[-1] < 9:
+    while not low or low[-1] < FIRST_FD - 1:
         low.append(os.dup(0))
     if mode == "plain":
         Guardian(line, PsTable(), reaper=False).run()
     else:
         Guardian(line, table(), reaper=adopts_orphans()).run()
-
-
-def command(fd: int, mode: str = "") -> list[str]:
-    """The argv of a guardian. The package is stood in for by its folders, so that nothing else of it is imported."""
-    here = os.path.dirname(os.path.abspath(__file__))
-    stand_ins = f"{{'orchestra': {os.path.dirname(here)!r}, 'orchestra.engines': {here!r}}}"
-    code = (
-        "import sys\n"
-        f"for name, folder in {stand_ins}.items():\n"
-        "    sys.modules[name] = type(sys)(name)\n"
-        "    sys.modules[name].__path__ = [folder]\n"
-        "from orchestra.engines.guardian import main\n"
-        f"main({fd}, {mode!r})\n"
-    )
-    return [sys.executable, "-I", "-S", "-c", code]

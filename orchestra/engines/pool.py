@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -102,7 +103,7 @@ def place_of(entry: Registered) -> Place:
             message = f"{name} was typed at a prompt, where no other process can find it"
             raise Malformed(message, where=entry.name, remedy=remedy)
         module = "" if spec is None else spec.name
-    return Place(module, os.path.abspath(path) if path else "", name)
+    return Place(module, str(Path(path).absolute()) if path else "", name)
 
 
 class Pool:
@@ -125,6 +126,12 @@ class Pool:
 
     async def run(self, call: Call) -> Ended:
         """Run one call to its end. After a stop or a time limit nothing of its process is alive when this returns."""
+        ended: Ended | None = None
+        with anyio.CancelScope(shield=True):
+            ended = await self._run(call)
+        return ended or Ended("failed", cause=Cause.LOST, message="its engine was torn down")
+
+    async def _run(self, call: Call) -> Ended:
         try:
             place = place_of(call.entry)
             worker = self._idle.pop() if self._idle else self._started()
@@ -176,7 +183,7 @@ class Pool:
                 continue  # a service may have none
         try:
             argv = [sys.executable, "-c", code]
-            ward = self._guard.spawn(argv, os.environ, os.getcwd(), files)
+            ward = self._guard.spawn(argv, os.environ, str(Path.cwd()), files)
         except BaseException:
             ours.close()
             raise

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import stat
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ PR_SET_CHILD_SUBREAPER = 36
 
 _DEFAULTED = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ)
 """Signals that the guardian, or Python, ignores: a program gets them as they are by nature."""
+
 
 class Ward:
     """One program and its descendants."""
@@ -50,6 +52,7 @@ class Ward:
         self.why = ""
         self.peak = 0
         self.left = 0
+
 
 def spawn(words: Mapping[str, Any], fds: Sequence[int], *, tag: bool) -> int:
     """Start the program of a ``start`` frame in a session of its own; the pid. Raises OSError and ValueError."""
@@ -84,10 +87,18 @@ def _found(program: str, path: str) -> str:
     if "/" in program:
         return program
     for folder in path.split(":"):
-        candidate = os.path.join(folder, program)
-        if folder and os.path.isfile(candidate) and os.access(candidate, os.X_OK):
+        candidate = f"{folder}/{program}"
+        if folder and _is_program(candidate):
             return candidate
     raise FileNotFoundError(2, f"no program {program!r} in PATH={path}")
+
+
+def _is_program(path: str) -> bool:
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116 - pathlib would double the time of the start
+        return stat.S_ISREG(mode) and os.access(path, os.X_OK)
+    except OSError:
+        return False
 
 
 def told(problem: OSError | ValueError, words: Mapping[str, Any]) -> str:
@@ -131,3 +142,26 @@ def adopts_orphans() -> bool:
     except (AttributeError, OSError):
         return False
     return bool(call(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+
+
+def took_zombie(pid: int) -> bool:
+    """Take a child's exit status; False while it lives."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] != 0
+    except ChildProcessError:
+        return True
+
+
+def drain(fd: int) -> None:
+    """Empty a pipe that does not block."""
+    try:
+        while os.read(fd, 4096):
+            pass
+    except BlockingIOError:
+        return
+
+
+def private(fd: int) -> int:
+    """The same open file, which programs do not inherit."""
+    os.set_inheritable(fd, False)
+    return fd

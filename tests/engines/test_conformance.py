@@ -13,7 +13,15 @@ from orchestra.engines.callables import CallablesEngine, register
 from orchestra.engines.process import ProcessEngine
 from orchestra.ports import AttemptSink, Ended
 from orchestra.statemachine.replies import Order
-from orchestra.testing.check_engine import CHECKS, Check, EngineBench, EngineBroken, check_leaving, check_same_id_once, check_stubborn
+from orchestra.testing.check_engine import (
+    CHECKS,
+    Check,
+    EngineBench,
+    EngineBroken,
+    check_leaving,
+    check_same_id_once,
+    check_stubborn,
+)
 from tests.engines import apps
 
 pytestmark = pytest.mark.anyio
@@ -117,8 +125,10 @@ async def test_the_suite_sees_an_end_that_is_told_too_early(tmp_path: Path) -> N
 
 
 async def test_the_suite_sees_an_attempt_that_runs_twice() -> None:
-    with pytest.raises(EngineBroken, match="not told after the end|told once"):
-        await check_same_id_once(attrs.evolve(callables_bench("async"), make=lambda: Forgetful([register(apps.work)])))
+    with pytest.raises(EngineBroken, match=r"not told after the end|told once"):
+        await check_same_id_once(
+            attrs.evolve(callables_bench("async"), make=lambda: Forgetful([register(apps.work)]))
+        )
 
 
 async def test_the_suite_sees_an_engine_that_leaves_without_a_word() -> None:

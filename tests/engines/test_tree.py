@@ -92,7 +92,9 @@ async def test_a_stop_leaves_nothing(engine: ProcessEngine, name: str, mark: str
     ended = await sink.end_of(order.attempt_id)
     for _ in range(LOOKS):
         assert hostile.alive(mark) == []
-    assert ended.outcome == "stopped" or name == "hops"  # whose program may have left before the stop
+    assert (
+        ended.outcome == "stopped" or name == "hops"
+    )  # whose program may have left before the stop
 
 
 @pytest.mark.parametrize("name", NAMES)
