@@ -107,7 +107,9 @@ def stop(
     reach: Reach = USUAL,
 ) -> int:
     """
-    Stop jobs and tasks: what waits ends at once, what runs is asked, then terminated, then killed.
+    Stop jobs and tasks.
+
+    What waits ends at once, what runs is asked, then terminated, then killed.
 
     `cancelled` is shown when nothing of it is alive any more.
     """

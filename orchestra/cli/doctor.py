@@ -63,7 +63,9 @@ def doctor(
     reach: Reach = USUAL,
 ) -> int:
     """
-    Look at Python, SQLite, disk, clock, the data file and the server, and say what to do.
+    Look at all that work depends on, and say what to do.
+
+    Python, SQLite, disk, clock, the data file and the server.
 
     The code is 1 when something is broken.
     """

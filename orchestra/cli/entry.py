@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any, cast
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, cast
 
 from cyclopts import App, Parameter
 from cyclopts.exceptions import CycloptsError
@@ -14,39 +15,53 @@ from cyclopts.exceptions import CycloptsError
 from orchestra.cli import exits
 from orchestra.errors import Defect, Malformed, OrchestraError, Rejected, Unavailable
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 HELP = """Coordinates work: projects, jobs, tasks and the workers that run them.
 
-Try it: `orchestra run PROJECT.toml`. On several machines: `orchestra serve` on one, `orchestra worker URL` on the others, then \
-`orchestra submit PROJECT.toml`, `orchestra watch last`.
+Try it:               orchestra run PROJECT.toml
+On several machines:  orchestra serve, on the others: orchestra worker URL
+Then:                 orchestra submit PROJECT.toml, orchestra watch last
 """
 
-COMMANDS: tuple[tuple[str, str, str], ...] = (
-    ("serve", "serving", "serve"),
-    ("worker", "joining", "worker"),
-    ("run", "running", "run"),
-    ("submit", "submitting", "submit"),
-    ("ls", "listing", "ls"),
-    ("show", "listing", "show"),
-    ("watch", "watching", "watch"),
-    ("logs", "output", "logs"),
-    ("why", "explaining", "why"),
-    ("stop", "acting", "stop"),
-    ("pause", "acting", "pause"),
-    ("resume", "acting", "resume"),
-    ("retry", "acting", "retry"),
-    ("workers", "listing", "workers"),
-    ("pause-worker", "acting", "pause_worker"),
-    ("resume-worker", "acting", "resume_worker"),
-    ("backup", "acting", "backup"),
-    ("doctor", "doctor", "doctor"),
-    ("diagram", "explaining", "diagram"),
+COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "serve": (
+            "serving",
+            "Serve an orchestrator, its API, and a worker for the programs of jobs.",
+        ),
+        "worker": ("joining", "Run tasks for a server, as one of its workers."),
+        "run": ("running", "Run a project in this process, from start to end."),
+        "submit": ("submitting", "Submit a project file, or one program."),
+        "ls": ("listing", "List the newest jobs, or the tasks of one."),
+        "show": ("listing", "Show a job with its stages, or a task with its attempts."),
+        "watch": ("watching", "Watch a job until it ends; the exit code tells how."),
+        "logs": ("output", "Print what tasks wrote."),
+        "why": ("explaining", "Tell why something waits, or ended as it did."),
+        "stop": ("acting", "Stop jobs and tasks."),
+        "pause": ("acting", "Pause jobs: no further task starts, what runs goes on."),
+        "resume": ("acting", "Go on with paused jobs."),
+        "retry": ("acting", "Try failed or cancelled tasks again."),
+        "workers": ("listing", "List workers."),
+        "pause-worker": ("acting", "Give a worker nothing new; what it runs goes on."),
+        "resume-worker": ("acting", "Give a paused worker work again."),
+        "backup": ("acting", "Copy everything into a new file while the server serves."),
+        "doctor": ("doctor", "Look at all that work depends on, and say what to do."),
+        "diagram": ("explaining", "Print every status and legal move as Markdown."),
+    }
 )
-"""Each command with its module and function. Only the one that is called for is loaded."""
+"""Each command with its module, and what it does. Only the module of the one that is called for is loaded."""
+
+PIPED_CHARS = 140
+"""Lines of help that is piped."""
 
 ALONE = ("--help", "-h", "--version")
 
 
 def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version("orchestra-coordinator")
     except PackageNotFoundError:
@@ -54,24 +69,24 @@ def _version() -> str:
 
 
 def _epilogue() -> str:
-    lines = [f"* {code}: {told}" for code, told in exits.MEANING.items()]
+    lines = [f"  {code:3}  {told}" for code, told in exits.MEANING.items()]
     selectors = (
         "Selectors: 17, last, all, 3,5-8, 17.3 (task 3 of job 17), 17.3-9, last.3, or an id."
     )
     durations = "Durations: 90, 500ms, 10m, 1h30m."
-    return "\n\n".join([selectors, durations, "Exit codes:", "\n".join(lines)])
+    return "\n".join([selectors, durations, "", "Exit codes:", *lines])
 
 
 def command_line(only: str = "") -> App:
-    """The command line; with ``only`` a command's name nothing but that is loaded."""
-    from importlib import import_module
-
+    """The command line. Of the command ``only`` everything is known, of the others what they are called and do."""
+    on_terminal = sys.stdout.isatty()
     app = App(
         name="orchestra",
         help=HELP,
+        console=None if on_terminal else _wide(),
         help_epilogue=_epilogue(),
-        help_format="markdown",
-        help_formatter="default" if sys.stdout.isatty() else "plain",
+        help_format="plaintext",
+        help_formatter="default" if on_terminal else "plain",
         version=_version,
         version_format="plaintext",
         default_parameter=Parameter(negative=(), show_default=_tell_default),
@@ -79,13 +94,22 @@ def command_line(only: str = "") -> App:
         exit_on_error=False,
         result_action="return_value",
     )
-    every = only not in {name for name, _, _ in COMMANDS}
-    for order, (name, module, function) in enumerate(COMMANDS):
-        if not every and name != only:
-            continue
-        loaded = import_module(f"orchestra.cli.{module}")
-        app.command(getattr(loaded, function), name=name, sort_key=order, help_epilogue="")
+    for order, (name, (module, summary)) in enumerate(COMMANDS.items()):
+        if name == only:
+            loaded = import_module(f"orchestra.cli.{module}")
+            app.command(
+                getattr(loaded, name.replace("-", "_")), name=name, sort_key=order, help_epilogue=""
+            )
+        else:
+            app.command(App(name=name, help=summary, sort_key=order))
     return app
+
+
+def _wide() -> Console:
+    """Where help goes that nobody looks at on a terminal: its lines need not be broken."""
+    from rich.console import Console
+
+    return Console(width=PIPED_CHARS)
 
 
 def _tell_default(value: Any) -> str | None:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from orchestra.errors import OrchestraError, Unavailable
-from orchestra.statemachine.lifecycles import JobStatus
 
 OK = 0
 FAILED = 1
@@ -35,14 +34,14 @@ MEANING: Mapping[int, str] = MappingProxyType(
     }
 )
 
-OF_JOB: Mapping[JobStatus, int] = MappingProxyType(
+OF_JOB: Mapping[str, int] = MappingProxyType(
     {
-        JobStatus.COMPLETED: OK,
-        JobStatus.FAILED: FAILED,
-        JobStatus.CANCELLED: CANCELLED,
+        "completed": OK,
+        "failed": FAILED,
+        "cancelled": CANCELLED,
     }
 )
-"""By how a job ended."""
+"""By how a job ended. In words, so that showing help loads nothing of the core."""
 
 
 def of_error(error: OrchestraError) -> int:

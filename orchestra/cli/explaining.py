@@ -23,7 +23,11 @@ def why(
     json: Annotated[bool, Parameter(help="The ranked reasons as JSON.")] = False,
     reach: Reach = USUAL,
 ) -> int:
-    """Tell why something waits, or ended as it did, the reason that matters most first."""
+    """
+    Tell why something waits, or ended as it did.
+
+    The reason that matters most comes first.
+    """
     try:
         wanted = select_one(selector).text
     except Malformed:
@@ -50,7 +54,11 @@ def why(
 
 
 def diagram() -> int:
-    """Print every status and legal move as Markdown with Mermaid diagrams: the page docs/lifecycles.md."""
+    """
+    Print every status and legal move as Markdown.
+
+    With Mermaid diagrams: the page docs/lifecycles.md.
+    """
     import sys
 
     from orchestra.statemachine.diagram import document

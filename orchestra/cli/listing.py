@@ -250,7 +250,11 @@ def workers(
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], help="Only names.")] = False,
     reach: Reach = USUAL,
 ) -> int:
-    """List workers: what they have, what they run, and when they were last heard."""
+    """
+    List workers.
+
+    What they have, what they run, and when they were last heard.
+    """
 
     async def go(client: Client) -> list[WorkerView]:
         return await client.workers(gone=gone)

@@ -45,7 +45,11 @@ def logs(
     json: Annotated[bool, Parameter(help="An array of outputs as JSON.")] = False,
     reach: Reach = USUAL,
 ) -> int:
-    """Print what tasks wrote, byte by byte; of a task that was tried again the last try."""
+    """
+    Print what tasks wrote.
+
+    Byte by byte; of a task that was tried again the last try.
+    """
     selected = select(selector)
     stream = "stderr" if stderr else "stdout"
     if json and follow:

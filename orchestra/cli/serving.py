@@ -91,7 +91,7 @@ def serve(
     verbose: Annotated[bool, Parameter(name=["--verbose", "-v"], help="Log every detail.")] = False,
 ) -> int:
     """
-    Serve: an orchestrator, its API, and a worker for the programs of jobs.
+    Serve an orchestrator, its API, and a worker for the programs of jobs.
 
     Others join with `orchestra worker URL`. SIGTERM or Ctrl-C stop it in good order; a second one at once. Each setting may also stand in \
 the environment (ORCHESTRA_LISTEN) or in orchestra.toml; the command line comes first.

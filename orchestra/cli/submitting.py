@@ -68,7 +68,9 @@ def submit(
     reach: Reach = USUAL,
 ) -> int:
     """
-    Submit a project file, or one program: submit [OPTIONS] -- PROGRAM ARGUMENTS.
+    Submit a project file, or one program.
+
+    A program: submit [OPTIONS] -- PROGRAM ARGUMENTS.
 
     The program gets no shell. {item}, {shared}, {attempt}, {python} and {here} (the present folder) are filled in; {{ and }} are braces.
     """

@@ -30,7 +30,7 @@ def counts_text(view: JobView) -> str:
 def end_text(view: JobView) -> str:
     """One line about a job that has ended."""
     took = speech.elapsed_text((view.ended_at_ms or view.submitted_at_ms) - view.submitted_at_ms)
-    reason = f": {view.reason}" if view.reason and view.status is not JobStatus.COMPLETED else ""
+    reason = f": {view.reason}" if view.reason and view.status is JobStatus.CANCELLED else ""
     told = f"{view.name}: job {view.number} {view.status} in {took}, {counts_text(view)}{reason}"
     return speech.clean(told)
 
