@@ -37,10 +37,15 @@ PAUSE_S = 0.02
 class Child:
     """One process that a test started."""
 
-    def __init__(self, argv: list[str], errors: Path) -> None:
+    def __init__(self, argv: list[str], env: dict[str, str], errors: Path) -> None:
         with errors.open("ab") as stderr:
             self.process = subprocess.Popen(
-                argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr
+                argv,
+                cwd=ROOT,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
             )
         self._errors = errors
 
@@ -60,6 +65,10 @@ class Child:
                 assert part, f"it died: {self._errors.read_text()[-3000:]}"
                 read += part
         return dict(json.loads(read))
+
+    def check(self) -> None:
+        """Fails with its last words when it has ended."""
+        assert self.process.poll() is None, f"it died: {self._errors.read_text()[-3000:]}"
 
     def kill(self) -> None:
         """As ``kill -9``; it is gone on return."""
@@ -105,34 +114,31 @@ class Farm:
         return f"{scheme}://127.0.0.1:{self.port}"
 
     async def serve(self, broken: str = "") -> Child:
-        """Start a server and wait until it says that it serves."""
-        argv = [sys.executable, "-m", "tests.system.server", "--data", str(self.data)]
-        argv += ["--port", str(self.port), "--lease-ms", str(self.lease_ms), "--broken", broken]
-        child = self._start(argv, "server")
-        assert (await child.line())["port"] == self.port
+        """Start ``orchestra serve``, or one with a law broken, and wait until it says that it serves."""
+        program = ["tests.system.server", broken] if broken else ["orchestra"]
+        words = ["serve", "--data", str(self.data), "--listen", f"127.0.0.1:{self.port}"]
+        child = self._start("server", [*program, *words, "--local-worker", "0", "--json"])
+        assert (await child.line())["address"] == f"127.0.0.1:{self.port}"
         self.ready_s = time.monotonic()
         return child
 
-    async def join(
-        self,
-        name: str,
-        slots: int,
-        *,
-        scheme: str = "http",
-        loop: str = "asyncio",
-        fence: str = "strict",
-        broken: str = "",
-    ) -> Child:
-        """Start a worker and wait until it has joined."""
-        argv = [sys.executable, "-m", "tests.system.worker", self.url(scheme), "--name", name]
-        argv += ["--slots", str(slots), "--folder", str(self.folder / name), "--loop", loop]
-        argv += ["--fence", fence, "--broken", broken]
-        child = self._start(argv, name)
-        await child.line()
+    async def join(self, name: str, slots: int, *, scheme: str = "http", way: str = "") -> Child:
+        """Start ``orchestra worker``, or one that goes another way, and wait until it has joined."""
+        program = ["tests.system.worker", way] if way else ["orchestra"]
+        words = ["worker", self.url(scheme), "--name", name, "--slots", str(slots)]
+        child = self._start(name, [*program, *words, "--folder", str(self.folder / name)])
+
+        async def joined(client: Client) -> bool:
+            child.check()
+            return name in {worker.name for worker in await client.workers()}
+
+        await self.until(joined)
         return child
 
-    def _start(self, argv: list[str], name: str) -> Child:
-        child = Child(argv, self.folder / f"{name}.err")
+    def _start(self, name: str, words: list[str]) -> Child:
+        env = {**os.environ, "ORCHESTRA_LEASE_MS": str(self.lease_ms)}
+        env["ORCHESTRA_HEARTBEAT_MS"] = str(min(2_000, self.lease_ms // 3))
+        child = Child([sys.executable, "-m", *words], env, self.folder / f"{name}.err")
         self.children.append(child)
         return child
 

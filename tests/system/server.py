@@ -1,23 +1,17 @@
-"""
-A server as a process of its own, for tests that kill it: as ``orchestra serve``, and with one law broken on request.
-
-It says on stdout where it listens, as a line of JSON.
-"""
+"""``orchestra serve`` with one law broken: the first argument is the law, the others are those of the command."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import queue
 import sys
 import threading
 from collections.abc import Callable, Mapping
 
-import anyio
+import anyio.lowlevel
 
 from orchestra import compose
+from orchestra.cli import main
 from orchestra.client import Client
-from orchestra.config import Address, Config
 from orchestra.ports import Batch, Store
 from orchestra.runtime.orchestrator import Orchestrator
 from orchestra.statemachine import attempts, ids, lifecycles
@@ -90,37 +84,12 @@ def break_fence() -> None:
 
 
 LAWS: Mapping[str, Callable[[], None]] = {
-    "": lambda: None,
     "reply after commit": break_reply,
     "adopt what runs": break_adoption,
     "fence late results": break_fence,
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--data", default="")
-    parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--lease-ms", type=int, default=6_000)
-    parser.add_argument("--broken", choices=tuple(LAWS), default="")
-    chosen = parser.parse_args()
-    LAWS[chosen.broken]()
-    config = Config(
-        data=chosen.data,
-        listen=Address("127.0.0.1", chosen.port),
-        lease_ms=chosen.lease_ms,
-        heartbeat_ms=min(2_000, chosen.lease_ms // 3),
-    )
-
-    def ready(address: Address) -> None:
-        sys.stdout.write(json.dumps({"port": address.port}) + "\n")
-        sys.stdout.flush()
-
-    async def run() -> None:
-        await compose.serve(config, tasks={}, slots=0, ready=ready, signals=True)
-
-    anyio.run(run)
-
-
 if __name__ == "__main__":
-    main()
+    LAWS[sys.argv[1]]()
+    main(sys.argv[2:])

@@ -103,8 +103,8 @@ async def killed_again_and_again(
     recoveries_s: list[float] = []
     async with anyio.create_task_group() as group:
         server = await farm.serve(server_breaks)
-        await farm.join("one", 2, scheme="http", broken=worker_breaks)
-        await farm.join("two", 2, scheme="ws", loop="trio", broken=worker_breaks)
+        await farm.join("one", 2, scheme="http", way=worker_breaks)
+        await farm.join("two", 2, scheme="ws", way=worker_breaks or "on trio")
         acknowledged = await submit(farm, tasks)
         submitter = Submitter(farm)
         group.start_soon(submitter.run)

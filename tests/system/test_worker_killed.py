@@ -61,7 +61,7 @@ async def killed(farm: Farm, *, guarded: bool = True) -> Evidence:
         work = SubmitJob("hangs", (farm.stage(TREE, TASKS),))
         acknowledged = {(await client.submit(work)).id: TASKS}
     await all_run(farm)
-    await farm.join("two", TASKS, scheme="ws", loop="trio")
+    await farm.join("two", TASKS, scheme="ws", way="on trio")
     guardian = one.guardian()
     if not guarded:
         farm.freeze(guardian)
