@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Generic, ParamSpec, TypeVar, cast
+from typing import Any, Generic, ParamSpec, TypeGuard, TypeVar, cast
 
 import attrs
 
@@ -111,6 +111,10 @@ class After(Calls[S]):
     others: tuple[Calls[Any], ...]
 
 
+def _are_calls(value: object) -> TypeGuard[Calls[Any]]:
+    return isinstance(value, Calls)
+
+
 class StageBuilder:
     """
     Turns calls that hang together into stage drafts, upstream first.
@@ -139,10 +143,9 @@ class StageBuilder:
         args = [self._refer(value, after) for value in calls.args]
         kwargs = {name: self._refer(value, after) for name, value in calls.kwargs.items()}
         items = calls.items
-        if isinstance(items, Calls):
-            upstream = cast("Calls[Any]", items)
-            pairwise = (self.add(upstream),)
-            size = self._sizes[id(upstream)]
+        if _are_calls(items):
+            pairwise = (self.add(items),)
+            size = self._sizes[id(items)]
             over = None if size is None else Span(0, size)
             args.insert(0, {"$result": pairwise[0]})
         elif items is not None:
@@ -183,11 +186,10 @@ class StageBuilder:
         return tuple(encoded)
 
     def _refer(self, value: object, after: dict[str, None]) -> object:
-        if isinstance(value, Calls):
-            calls = cast("Calls[Any]", value)
-            name = self.add(calls)
+        if _are_calls(value):
+            name = self.add(value)
             after[name] = None
-            single = self._sizes[id(calls)] is None
+            single = self._sizes[id(value)] is None
             return {"$result" if single else "$results": name}
         if isinstance(value, (list, tuple)):
             return [self._refer(inner, after) for inner in cast("list[object]", value)]

@@ -8,11 +8,11 @@ Work's own bytes (options, results) are opaque here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from operator import attrgetter
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 
@@ -277,7 +277,7 @@ KINDS: Mapping[str, type[Record]] = MappingProxyType(
         "settings": Settings,
     }
 )
-KIND_OF: Mapping[type[Record], str] = MappingProxyType(
+KIND_OF: Mapping[type[object], str] = MappingProxyType(
     {record_type: kind for kind, record_type in KINDS.items()}
 )
 
@@ -303,10 +303,10 @@ class Progress:
 
 R = TypeVar("R", bound=Record)
 
-_GETTERS = {
+_GETTERS: Mapping[type[object], Callable[[object], Iterable[Any]]] = {
     kind: attrgetter(*(field.name for field in attrs.fields(kind))) for kind in KINDS.values()
 }
-_PLACES = {
+_PLACES: Mapping[type[object], Mapping[str, int]] = {
     kind: {field.name: place for place, field in enumerate(attrs.fields(kind))}
     for kind in KINDS.values()
 }

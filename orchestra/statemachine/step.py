@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 from orchestra.errors import Defect, Rejected
 from orchestra.statemachine import attempts, jobs, policy, projects, tasks, workers
@@ -72,7 +73,7 @@ def _tick(tx: Transaction, _: Tick) -> Ticked:
     return Ticked(None)
 
 
-HANDLERS: Mapping[type, Callable[[Transaction, object], object]] = MappingProxyType(
+HANDLERS: Mapping[type[object], Callable[[Transaction, Any], object]] = MappingProxyType(
     {
         SubmitJob: jobs.submit,
         CancelJob: jobs.cancel,
@@ -91,7 +92,8 @@ HANDLERS: Mapping[type, Callable[[Transaction, object], object]] = MappingProxyT
         Reconfigure: policy.reconfigure,
         Tick: _tick,
     }
-)  # type: ignore[assignment]  # each handler takes its own command; a test proves that every command has one
+)
+"""Each takes its own command, which no type can say of a mapping; a test proves that every command has one."""
 
 _NOTHING: Mapping[tuple[str, str], Record] = MappingProxyType({})
 
@@ -112,8 +114,9 @@ def step(state: State, stimulus: Stimulus) -> Outcome:
             known = recall(tx, command, stimulus.key)
             if known is not None:
                 return Outcome(known, _NOTHING, (), (), ())
-            reply = jobs.submit(tx, command)
-            remember(tx, command, stimulus.key, reply)
+            accepted = jobs.submit(tx, command)
+            remember(tx, command, stimulus.key, accepted)
+            reply: object = accepted
         else:
             reply = handler(tx, command)
     except Rejected as refusal:

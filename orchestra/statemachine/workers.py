@@ -16,7 +16,7 @@ from orchestra.statemachine.leases import lose_all
 from orchestra.statemachine.lifecycles import Verb, WorkerStatus
 from orchestra.statemachine.orders import orders_of
 from orchestra.statemachine.records import Cause, Pulse, Rung, Worker, evolve
-from orchestra.statemachine.replies import HeartbeatAnswered, WorkerChanged, WorkerJoined
+from orchestra.statemachine.replies import HeartbeatAnswered, Order, WorkerChanged, WorkerJoined
 from orchestra.statemachine.reports import Heartbeat
 from orchestra.statemachine.transaction import Transaction
 
@@ -138,7 +138,7 @@ def beat(tx: Transaction, report: Heartbeat) -> HeartbeatAnswered:
     holding = set(report.holding)
     held = tx.state.index.held.get(worker.id, {})
     mine = set(held.values())
-    orders = ()
+    orders: tuple[Order, ...] = ()
     if mine != holding or held:
         orders = tuple(
             order
