@@ -22,8 +22,6 @@ It runs in a session of its own, with nothing but the standard library: ``python
 
 from __future__ import annotations
 
-import array
-import json
 import os
 import select
 import signal
@@ -31,14 +29,13 @@ import socket
 import time
 from typing import Any
 
-from orchestra.engines.frames import Unpacker, packed
 from orchestra.engines.kin import COOKIE, PsTable, Seen, Table, send, table
+from orchestra.engines.line import Line
 from orchestra.engines.spawning import (
     Ward,
     adopts_orphans,
     bound,
     drain,
-    private,
     spawn,
     told,
     took_zombie,
@@ -65,14 +62,11 @@ GIVE_UP_S = 60.0
 FIRST_FD = 10
 """Files for programs arrive with numbers from here on: above the ones that programs are given."""
 
-FDS_MAX = 253
-"""Files in one message: the kernel's SCM_MAX_FD."""
-
 
 class Guardian:
     """The loop. ``reaper`` is false where orphans can not be adopted: then only session, group and cookie find them."""
 
-    def __init__(self, line: socket.socket, processes: Table, *, reaper: bool) -> None:
+    def __init__(self, line: Line, processes: Table, *, reaper: bool) -> None:
         self.line = line
         self.processes = processes
         self.reaper = reaper
@@ -81,9 +75,6 @@ class Guardian:
         self.lease_s: float | None = None
         self.orphaned_at: float | None = None
         self._owners: dict[int, Ward | None] = {}
-        self._fds: list[int] = []
-        self._unpacker = Unpacker()
-        self._unsent = bytearray()
         self._sample_at = 0.0
         self._leaving = False
         # A write to this pipe by the signal handler wakes the poll below.
@@ -113,22 +104,21 @@ class Guardian:
         self._end_strangers()
 
     def _told_to_leave(self, *_: object) -> None:
-        self._leaving = True  # the loop does it: a handler may come in the middle of anything
+        self._leaving = True  # a handler may come in the middle of anything
 
     def _wait(self) -> None:
         poll = select.poll()
         poll.register(self._woken, select.POLLIN)
         if self.orphaned_at is None:
-            wanted = select.POLLIN | (select.POLLOUT if self._unsent else 0)
-            poll.register(self.line, wanted)
+            poll.register(self.line, self.line.wanted)
         timeout_s = self._timeout_s()
         ready = poll.poll(None if timeout_s is None else max(0.0, timeout_s) * 1000)
         for fd, _ in ready:
             if fd == self._woken:
                 drain(fd)
             else:
-                self._flush()
-                self._receive()
+                self.line.flush()
+                self._hear()
 
     def _timeout_s(self) -> float | None:
         times = [SWEEP_S] if any(map(_is_ending, self.wards.values())) else []
@@ -153,44 +143,17 @@ class Guardian:
 
     # ------------------------------------------------------------------------------------------------------- the wire
 
-    def _receive(self) -> None:
-        try:
-            data, ancillary, flags, _ = self.line.recvmsg(262_144, socket.CMSG_SPACE(4 * FDS_MAX))
-        except BlockingIOError:
-            return
-        except OSError:
-            data, ancillary, flags = b"", [], 0
-        if flags & socket.MSG_CTRUNC:
-            # Files were lost for want of room, and which belong to whom is unknown: the engine starts a new guardian.
-            raise SystemExit("the guardian ran out of file numbers")
-        for level, kind, content in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                fds = array.array("i")
-                fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
-                self._fds += [private(fd) for fd in fds]
-        if not data:
+    def _hear(self) -> None:
+        heard = self.line.receive()
+        if heard is None:
             self._bereaved()
             return
-        for payload in self._unpacker.feed(data):
-            self._obey(json.loads(payload))
-
-    def _say(self, **words: object) -> None:
-        self._unsent += packed(json.dumps(words).encode())
-        self._flush()
-
-    def _flush(self) -> None:
-        # Never blocks: a frozen engine reads nothing, and its wards have to be ended all the same.
-        try:
-            while self._unsent:
-                del self._unsent[: self.line.send(self._unsent)]
-        except BlockingIOError:
-            return
-        except OSError:
-            self._unsent.clear()
+        for words in heard:
+            self._obey(words)
 
     def _obey(self, words: dict[str, Any]) -> None:
         if words["do"] == "start":
-            fds = [self._fds.pop(0) for _ in words["fds"]]
+            fds = self.line.files(len(words["fds"]))
             try:
                 self._start(words, fds)
             finally:
@@ -209,7 +172,6 @@ class Guardian:
             return
         self.orphaned_at = _now()
         self.line.close()
-        self._unsent.clear()
         for ward in self.wards.values():
             self._climb(ward, "term")
             ward.kill_at = min(ward.kill_at or self.orphaned_at + 1e9, _now() + LEFTOVER_GRACE_S)
@@ -219,18 +181,18 @@ class Guardian:
     def _start(self, words: dict[str, Any], fds: list[int]) -> None:
         id = words["ward"]
         if self.lease_s is not None and _now() >= self.lease_s:
-            self._say(say="refused", ward=id, error="the lease has passed")
+            self.line.say(say="refused", ward=id, error="the lease has passed")
             return
         try:
             pid = spawn(words, fds, tag=self.processes.tags)
         except (OSError, ValueError) as problem:
-            self._say(say="refused", ward=id, error=told(problem, words))
+            self.line.say(say="refused", ward=id, error=told(problem, words))
             return
         ward = Ward(id, pid, words["tag"], words["env"][COOKIE], words["memory_bytes"])
         if ward.memory_bytes:
             bound(pid, ward.memory_bytes)
         self.wards[id] = self.mains[pid] = ward
-        self._say(say="started", ward=id, pid=pid)
+        self.line.say(say="started", ward=id, pid=pid)
 
     # --------------------------------------------------------------------------------------------------------- ending
 
@@ -247,7 +209,7 @@ class Guardian:
             if ward is None:
                 continue
             ward.status = status
-            self._say(say="exited", ward=ward.id, status=status)
+            self.line.say(say="exited", ward=ward.id, status=status)
             self._exited(ward)
 
     def _exited(self, ward: Ward) -> None:
@@ -263,7 +225,7 @@ class Guardian:
 
     def _gone(self, ward: Ward) -> None:
         del self.wards[ward.id]
-        self._say(
+        self.line.say(
             say="gone",
             ward=ward.id,
             status=ward.status,
@@ -331,18 +293,22 @@ class Guardian:
         A process that forks and exits hands its child to this process after the list of children was read, and is a zombie in it.
         So as long as there are zombies in the list, finding nobody means nothing: they are taken and the list is read again.
         """
-        while True:  # each round takes a zombie
-            adopted = [pid for pid in self.processes.children(os.getpid()) if pid not in self.mains]
-            roots = [pid for pid in adopted if self._owner(pid) is ward]
-            if ward.status is None:
-                roots.append(ward.pid)
-            if not self.reaper:
-                cookies = self.processes.cookies()
-                roots += [pid for pid, cookie in cookies.items() if cookie == ward.cookie]
-                roots.append(ward.pid)  # its process group outlives it
-            alive = self.processes.family(roots) if roots else []
-            if alive or not self._took_zombies(adopted):
-                return alive
+        alive, adopted = self._look(ward)
+        while not alive and self._took_zombies(adopted):
+            alive, adopted = self._look(ward)
+        return alive
+
+    def _look(self, ward: Ward) -> tuple[list[Seen], list[int]]:
+        """Who was seen alive of a ward, and the list of adopted children in which they were sought."""
+        adopted = [pid for pid in self.processes.children(os.getpid()) if pid not in self.mains]
+        roots = [pid for pid in adopted if self._owner(pid) is ward]
+        if ward.status is None:
+            roots.append(ward.pid)
+        if not self.reaper:
+            cookies = self.processes.cookies()
+            roots += [pid for pid, cookie in cookies.items() if cookie == ward.cookie]
+            roots.append(ward.pid)  # its process group outlives it
+        return (self.processes.family(roots) if roots else []), adopted
 
     def _owner(self, pid: int) -> Ward | None:
         if pid not in self._owners:
@@ -390,11 +356,7 @@ def _is_ending(ward: Ward) -> bool:
 
 def main(fd: int, mode: str = "") -> None:
     """Serve on the socket ``fd``. ``mode`` ``plain`` does without adoption and /proc, as on systems that have neither."""
-    line = socket.socket(fileno=fd)
-    line.setblocking(False)
-    line.set_inheritable(
-        False
-    )  # a program that held it could speak for the guardian, and hide its death
+    line = Line(socket.socket(fileno=fd))
     # Files for programs arrive with numbers above the ones that a program is given, so that neither overwrites the other.
     low: list[int] = []
     while not low or low[-1] < FIRST_FD - 1:

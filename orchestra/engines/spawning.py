@@ -159,9 +159,3 @@ def drain(fd: int) -> None:
             pass
     except BlockingIOError:
         return
-
-
-def private(fd: int) -> int:
-    """The same open file, which programs do not inherit."""
-    os.set_inheritable(fd, False)
-    return fd

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import time
+import threading
 
 import anyio
 import attrs
 
 from orchestra.engines.context import Context
+
+
+def blocks(seconds: float) -> None:
+    threading.Event().wait(seconds)
 
 
 @attrs.frozen
@@ -46,12 +50,12 @@ def plain_work(ctx: Context, what: str) -> str:
         case "stubborn":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             ctx.log("ready")
-            time.sleep(600)
+            blocks(600)
     return "done"
 
 
 def deaf_plain(seconds: float) -> None:
-    time.sleep(seconds)
+    blocks(seconds)
 
 
 def moved(point: Point, by: int, *, scale: float = 1.0) -> Point:
@@ -80,9 +84,9 @@ def forks(ctx: Context) -> None:
     if child == 0:
         os.setsid()
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        time.sleep(600)
+        blocks(600)
     ctx.log(f"child {child}")
-    time.sleep(600)
+    blocks(600)
 
 
 def tells(ctx: Context, item: list[int | str]) -> list[object]:

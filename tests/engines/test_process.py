@@ -69,6 +69,10 @@ def is_there(path: Path) -> bool:
     return path.exists()
 
 
+def listed(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
 def python(code: str, *words: str, **more: object) -> dict[str, object]:
     literal = code.replace("{", "{{").replace("}", "}}")
     return {"argv": [sys.executable, "-I", "-S", "-c", literal, *words], **more}
@@ -209,7 +213,7 @@ async def test_directories_of_failures_are_bounded(
     async with ProcessEngine(tmp_path) as engine:
         for _ in range(5):
             _, _, last = await run(engine, {"argv": ["false"]})
-    kept = list((tmp_path / "1").iterdir())
+    kept = listed(tmp_path / "1")
     assert len(kept) == 3
     assert tmp_path / "1" / last in kept
 
@@ -229,7 +233,7 @@ async def test_a_folder_that_can_not_be_used_is_told(tmp_path: Path) -> None:
 async def test_ids_from_afar_stay_inside(engine: ProcessEngine, tmp_path: Path) -> None:
     ended, _, _ = await run(engine, {"argv": ["pwd"]}, attempt_id="../../x", job_id="/etc")
     assert ended.outcome == "completed"
-    assert set(tmp_path.iterdir()) == {tmp_path / "1", tmp_path / "shared"}
+    assert set(listed(tmp_path)) == {tmp_path / "1", tmp_path / "shared"}
 
 
 # ------------------------------------------------------------------------------------------------------------- output
