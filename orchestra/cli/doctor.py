@@ -77,7 +77,7 @@ def doctor(
         check_open_files(),
     ]
     if data is not None:
-        findings += check_data(data)
+        findings += examine_file(data)
     findings += anyio.run(check_server, reach)
     if json:
         speech.put_plain_json(findings)
@@ -148,7 +148,7 @@ def check_open_files(limit: int | None = None) -> Finding:
     return Finding("open files", OK, told)
 
 
-def check_data(path: str) -> list[Finding]:
+def examine_file(path: str) -> list[Finding]:
     """The data file and its token file can be read from end to end."""
     from orchestra.storage.sqlite_files import check_file
 

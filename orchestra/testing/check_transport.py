@@ -149,7 +149,6 @@ async def check_everything_goes_through(serve: Serve) -> None:
 
 
 def _rejoined(came: list[Any], asked: Any) -> bool:
-    # Nothing to append is nothing to ask.
     return isinstance(asked, AppendLog) and not asked.chunks and came == []
 
 
