@@ -21,13 +21,17 @@ from figures import tell
 from huey import SqliteHuey
 
 
-def main() -> None:
+def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--mode", choices=("overlap", "drain"), default="overlap")
     parser.add_argument("--tasks", type=int, default=10_000)
     parser.add_argument("--submitters", type=int, default=256)
     parser.add_argument("--workers", type=int, default=1)
-    chosen = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    chosen = options()
     logging.getLogger("huey").setLevel(logging.ERROR)
 
     with tempfile.TemporaryDirectory(prefix="bench-huey-") as folder:
