@@ -13,7 +13,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
@@ -281,13 +281,11 @@ async def serve(
     stop, hurry = stop or anyio.Event(), anyio.Event()
     tick_s, stop_s = _tick_s(config.limits), config.limits.stop_ms / 1_000
     try:
-        await listener.start(sockets)
-        if ready is not None:
-            ready(Address(address.host, int(sockets[0].getsockname()[1])))
-        if signals:
-            with _stopping_by_signals(stop, hurry):
-                await _run(listener, stop, hurry, tick_s, stop_s)
-        else:
+        # Whoever was told that it is ready may send a signal at once.
+        with _stopping_by_signals(stop, hurry) if signals else nullcontext():
+            await listener.start(sockets)
+            if ready is not None:
+                ready(Address(address.host, int(sockets[0].getsockname()[1])))
             await _run(listener, stop, hurry, tick_s, stop_s)
     finally:
         _close(sockets)
