@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import anyio
 import attrs
@@ -142,7 +143,7 @@ class Recorder(AttemptSink):
 
 
 def order_for(
-    app: str, template: bytes, *, item: bytes = b"", run_ms_max: int | None = None, **fields: object
+    app: str, template: bytes, *, item: bytes = b"", run_ms_max: int | None = None, **fields: Any
 ) -> Order:
     """An order with an attempt id of its own; ``fields`` are others of `Order`."""
     number = next(_numbers)
