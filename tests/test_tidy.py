@@ -39,6 +39,14 @@ EXCEPTIONS: Mapping[tuple[str, str, str], str] = {
         ): "a command's options and their help: two lines each"
         for name in ("joining", "serving", "submitting")
     },
+    **{
+        (
+            "file_is_short",
+            f"tests/{name}.py",
+            "",
+        ): "one subject, and fixtures that all of its tests share"
+        for name in ("engines/test_callables", "engines/test_process")
+    },
     ("names_say_something", "orchestra/transports/guard.py", "GuardedHttp"): "uvicorn's name",
     (
         "names_say_something",

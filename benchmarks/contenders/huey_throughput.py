@@ -27,13 +27,12 @@ def options() -> argparse.Namespace:
     parser.add_argument("--tasks", type=int, default=10_000)
     parser.add_argument("--submitters", type=int, default=256)
     parser.add_argument("--workers", type=int, default=1)
+    logging.getLogger("huey").setLevel(logging.ERROR)
     return parser.parse_args()
 
 
 def main() -> None:
     chosen = options()
-    logging.getLogger("huey").setLevel(logging.ERROR)
-
     with tempfile.TemporaryDirectory(prefix="bench-huey-") as folder:
         queue = SqliteHuey(filename=f"{folder}/huey.db", fsync=True, timeout=120)
         ended = 0

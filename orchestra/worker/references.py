@@ -2,7 +2,8 @@
 Results of earlier stages in the options of a later one.
 
 A template may hold, anywhere as a JSON value, ``{"$results": "stage"}``, which stands for the list of all results of that stage
-in order of position, or ``{"$result": "stage"}``, which stands for the result of the task with the same offset in a pairwise stage, or the only one of a
+in order of position, or ``{"$result": "stage"}``, which stands for the result of the task with the same offset in a
+pairwise stage, or the only one of a
 stage of one task.
 Results are put in as the bytes that they are, unread.
 """
