@@ -311,6 +311,8 @@ class Orchestrator:
 
     async def answer(self, query: Query[R]) -> R:
         """Know something; see `ports.Asker.answer`."""
+        # A loop of questions must let the rest go on, timers and cancellation too: every call gives way once.
+        await anyio.lowlevel.checkpoint()
         plain = cast("Query[object]", query)
         if self._committing or self._reload or not self._running:
             # What is in memory now may never be: wait for the outcome.
