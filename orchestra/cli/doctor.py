@@ -158,7 +158,8 @@ def examine_file(path: str) -> list[Finding]:
         remedy = f"keep a copy of {path} as it is, then put back the newest good backup"
         findings[-1] = attrs.evolve(findings[-1], remedy=remedy)
     else:
-        size = units.bytes_text(Path(path).stat().st_size, rounded=True)
+        parts = [part for part in (Path(path), Path(f"{path}-wal")) if part.exists()]
+        size = units.bytes_text(sum(part.stat().st_size for part in parts), rounded=True)
         findings.append(Finding("data", OK, f"{path}, {size}, every row can be read"))
     tokens = Path(f"{path}.token")
     if tokens.exists() and tokens.stat().st_mode & 0o077:
