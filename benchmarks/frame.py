@@ -47,7 +47,8 @@ class Target:
     """
     A ratio that must hold: ``figure`` of ``ours`` over the best of ``others``.
 
-    ``at_least`` for rates, ``at_most`` for times; without ``others`` the figure itself is bounded.
+    ``at_least`` for rates, ``at_most`` for times; without ``others`` the figure itself is bounded. A ``goal`` is where we want to
+    get to: it is told, and fails nothing.
     """
 
     text: str
@@ -56,6 +57,7 @@ class Target:
     others: tuple[str, ...] = ()
     at_least: float | None = None
     at_most: float | None = None
+    goal: bool = False
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def render(taken: Taken, command: str, flush_delay_ms: float) -> str:
             if not target.others and ratio[0] < 10:
                 places = 2
             lines.append(
-                f"| {target.text} | {spread_text(ratio, places, taken.rounds[target.ours])}"
+                f"| {'goal: ' if target.goal else ''}{target.text} | {spread_text(ratio, places, taken.rounds[target.ours])}"
                 f"{' times' if target.others else ''} | {'met' if met else '**missed**'} |"
             )
         lines.append("")

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,16 +97,6 @@ def line_with(process: subprocess.Popen[bytes], wanted: str, stream: str = "stdo
                 return line
         if not piece:
             raise AssertionError(f"it ended without a line with {wanted!r}: {seen!r}")
-
-
-def until(met: Callable[[], Any], told: str) -> Any:
-    """What ``met`` returns once it is true."""
-    last = time.monotonic() + BOUND_S
-    while time.monotonic() < last:
-        found = met()
-        if found:
-            return found
-    raise AssertionError(f"not within {BOUND_S:.0f} s: {told}")
 
 
 def on_terminal(*words: str, cwd: Path | None = None, **more: str) -> tuple[int, str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from orchestra.cli.entry import carry_out
 from orchestra.dialects.native_wire import JsonCodec, form_of
 from orchestra.statemachine.diagram import document
 from orchestra.statemachine.replies import (
@@ -34,7 +35,6 @@ from tests.cli.kit import (
     line_with,
     orchestra,
     running,
-    until,
 )
 
 Cli = Callable[..., Done]
@@ -72,7 +72,14 @@ def test_the_server_tells_programs_where_it_is(farm: Farm) -> None:
     assert 0 < int(str(farm.readiness["start_ms"])) < 30_000
 
 
-def test_documents_decode(cli: Cli, hello: int) -> None:
+def test_documents_decode(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, farm: Farm, hello: int
+) -> None:
+    monkeypatch.setenv("ORCHESTRA_SERVER", farm.url)
+
+    def cli(*words: str) -> Done:
+        return Done(carry_out(words), *capsys.readouterr())
+
     jobs = decoded(cli("ls", "--json"), JobPage)
     assert hello in [job.number for job in jobs.items]
     tasks = decoded(cli("ls", str(hello), "--json"), TaskPage)
@@ -142,12 +149,15 @@ def test_exit_codes_by_outcome(cli: Cli, broken: int) -> None:
     assert orchestra("ls", "--server", "http://127.0.0.1:9").code == 4
 
 
-def test_a_stop_reaches_what_runs(cli: Cli) -> None:
-    number = cli("submit", "-q", "--", "sleep", "600").out.strip()
-    until(lambda: cli("show", f"{number}.1", "--json").json["status"] == "running", "it runs")
-    assert "running" in cli("why", f"{number}.1").out
-    done = cli("stop", f"{number}.1", "--grace", "1s", "--wait")
-    assert done.out == f"{number}.1  cancelled\n"
+def test_a_stop_reaches_what_runs(cli: Cli, farm: Farm) -> None:
+    wait = ("submit", "--wait", "--", "sleep", "600")
+    with running(*wait, ORCHESTRA_SERVER=farm.url) as submitted:
+        selector = line_with(submitted, "run  running").split()[1]
+        assert "running" in cli("why", selector).out
+        done = cli("stop", selector, "--grace", "1s", "--wait")
+        assert done.out == f"{selector}  cancelled\n"
+        # A job of which a task was stopped by itself has not been cancelled: not all of it went well.
+        assert submitted.wait(BOUND_S) == 1
 
 
 def test_pause_and_resume_of_a_job_and_a_worker(cli: Cli) -> None:
@@ -305,17 +315,17 @@ def test_a_server_with_tokens_lets_in_whoever_has_one(tmp_path: Path) -> None:
 def test_a_server_stops_in_time_while_it_works(tmp_path: Path) -> None:
     with running("serve", "--listen", "127.0.0.1:0", "--json", "--local-worker", "1") as server:
         url = json.loads(line_with(server, "{"))["url"]
-        orchestra("submit", "--server", url, "--", "sleep", "600")
-        with running("watch", "last", "--server", url):
-            until(
-                lambda: (
-                    orchestra("show", "last.1", "--json", "--server", url).json["status"]
-                    == "running"
-                ),
-                "it runs",
-            )
+        with running("submit", "--wait", "--server", url, "--", "sleep", "600") as submitted:
+            line_with(submitted, "run  running")
             server.send_signal(signal.SIGTERM)
             assert server.wait(BOUND_S) == 0
+            line_with(submitted, "trying again", "stderr")
+
+
+def test_over_a_websocket(cli: Cli, farm: Farm, hello: int) -> None:
+    server = farm.url.replace("http", "ws")
+    assert cli("watch", str(hello), "--server", server).code == 0
+    assert cli("logs", f"{hello}.1", "--server", server).out == "hi 1\n"
 
 
 def test_ready_is_told_to_a_descriptor() -> None:

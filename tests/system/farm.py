@@ -30,6 +30,9 @@ from tests.tidy import ROOT
 BOUND_S = 30.0
 """Nothing that a test waits for takes so long, even on a machine that is busy with other things."""
 
+ESTABLISHED = "01"
+"""Of a connection in /proc/net/tcp."""
+
 PAUSE_S = 0.02
 """Between two looks at what another process does."""
 
@@ -171,9 +174,9 @@ class Farm:
                 if len(page) < 500:
                     return found
 
-    async def ends(self, count: int, after: int = 0) -> int:
+    async def ends(self, count: int, after: int = 0, bound_s: float = BOUND_S) -> int:
         """Wait until that many tasks ended after a cursor; the cursor where they have."""
-        with anyio.fail_after(BOUND_S):
+        with anyio.fail_after(bound_s):
             async with self.client("ws") as client:
                 async for moved in client.events(after=after):
                     if moved.kind == "task" and moved.target in TASK_FINAL:
@@ -207,6 +210,17 @@ class Farm:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.resume()
         self._frozen.clear()
+
+    def unread(self) -> int:
+        """How many of the server's connections carry bytes that it has not read (Linux)."""
+        lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+        fields = [line.split() for line in lines]
+        return sum(
+            each[1].endswith(f":{self.port:04X}")
+            and each[3] == ESTABLISHED
+            and each[4][9:] != "0" * 8
+            for each in fields
+        )
 
     def close(self) -> None:
         for child in self.children:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 
 import anyio.lowlevel
@@ -21,30 +22,25 @@ from orchestra.statemachine.reports import AttemptReport
 from orchestra.statemachine.transaction import Transaction
 from orchestra.storage.sqlite import SqliteStore
 
-LATE_S = 0.3
+LATE_S = 0.5
 
 
 class LateStore(SqliteStore):
     """Says that a batch is durable, and makes it so some time later: every reply leaves before its commit."""
 
     def late(self) -> None:
-        self._owed: queue.Queue[Batch] = queue.Queue(100_000)
+        self._owed: queue.Queue[tuple[float, Batch]] = queue.Queue(100_000)
         threading.Thread(target=self._pay, daemon=True).start()
 
     def _pay(self) -> None:
         never = threading.Event()
         while True:
-            batch = self._owed.get()
-            never.wait(LATE_S)
-            while True:
-                self._commit(batch)
-                try:
-                    batch = self._owed.get_nowait()
-                except queue.Empty:
-                    break
+            given_s, batch = self._owed.get()
+            never.wait(max(0.0, given_s + LATE_S - time.monotonic()))
+            self._commit(batch)
 
     async def commit(self, batch: Batch) -> None:
-        self._owed.put(batch)
+        self._owed.put((time.monotonic(), batch))
         await anyio.lowlevel.checkpoint()
 
 

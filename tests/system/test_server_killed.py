@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,14 +23,23 @@ from orchestra.errors import Unavailable
 from orchestra.ports import Moved
 from orchestra.statemachine.commands import SubmitJob
 from orchestra.statemachine.lifecycles import JOB_FINAL
+from orchestra.statemachine.queries import GetOverview
 from tests.system.farm import BOUND_S, Child, Farm, open_farm, until
 from tests.system.laws import not_ended_once, not_run_once, slower_than, still_alive
 
 pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.slow]
 
-SCRIPT = 'echo "$ORCHESTRA_ATTEMPT_NUMBER" >> "$RUNS/$ORCHESTRA_TASK"; sleep 0.05'
+NOTE = 'echo "$ORCHESTRA_ATTEMPT_NUMBER" >> "$RUNS/$ORCHESTRA_TASK"'
+SCRIPT = f"{NOTE}; sleep 0.05"
+SLOW_SCRIPT = f"{NOTE}; sleep 0.4"
+"""Long enough to be seen running: a server that is frozen then leaves their ends on the way, not the word that they run."""
+
 RECOVERY_S = 2.0
+SLOTS = 4
 PRESENT = -1
+
+if sys.platform != "linux":
+    pytest.skip("needs Linux", allow_module_level=True)
 
 
 class Submitter:
@@ -55,9 +65,9 @@ class Submitter:
                 await anyio.sleep(0.02)
 
 
-async def submit(farm: Farm, tasks: int) -> dict[str, int]:
+async def submit(farm: Farm, tasks: int, script: str) -> dict[str, int]:
     async with farm.client() as client:
-        job = await client.submit(SubmitJob("many", (farm.stage(SCRIPT, tasks),)), key="many")
+        job = await client.submit(SubmitJob("many", (farm.stage(script, tasks),)), key="many")
     return {job.id: tasks}
 
 
@@ -71,18 +81,24 @@ async def crash(farm: Farm, server: Child, *, in_flight: bool = False) -> None:
     """Kill the server; with ``in_flight`` at a moment when workers wait for its answer to their reports."""
     if in_flight:
         farm.freeze(psutil.Process(server.pid))
-        # Frozen, it gives out nothing new: what is running ends, and its report waits.
+        # Frozen, it gives out nothing new: what is running ends, and the reports of both workers and a submission wait for it.
         await until(lambda: not still_alive(farm.mark))
+        await until(lambda: farm.unread() >= 3)
     server.kill()
 
 
-async def recovered_in(farm: Farm) -> float:
-    """Seconds from the server's word that it serves to the next end of a task that is seen; infinite when none comes."""
+async def recovered_in(farm: Farm, patience_s: float) -> float:
+    """Seconds from the server's word that it serves to the next end of a task that is seen; infinite when there is none."""
     try:
-        await farm.ends(1, PRESENT)
+        await farm.ends(1, PRESENT, patience_s)
     except TimeoutError:
         return math.inf
     return time.monotonic() - farm.ready_s
+
+
+async def all_seen_running(client: Client) -> bool:
+    """Whether every slot has an attempt that was reported as running."""
+    return (await client.asker.answer(GetOverview())).tasks.get("running", 0) == SLOTS
 
 
 class Evidence(NamedTuple):
@@ -99,6 +115,7 @@ async def killed_again_and_again(
     tasks: int,
     in_flight: tuple[bool, ...],
     *,
+    script: str = SCRIPT,
     server_breaks: str = "",
     worker_breaks: str = "",
     patience_s: float = BOUND_S,
@@ -107,16 +124,18 @@ async def killed_again_and_again(
     recoveries_s: list[float] = []
     async with anyio.create_task_group() as group:
         server = await farm.serve(server_breaks)
-        await farm.join("one", 2, scheme="http", way=worker_breaks)
-        await farm.join("two", 2, scheme="ws", way=worker_breaks or "on trio")
-        acknowledged = await submit(farm, tasks)
+        await farm.join("one", SLOTS // 2, scheme="http", way=worker_breaks)
+        await farm.join("two", SLOTS // 2, scheme="ws", way=worker_breaks or "on trio")
+        acknowledged = await submit(farm, tasks, script)
         submitter = Submitter(farm)
         group.start_soon(submitter.run)
         for waiting in in_flight:
             await farm.ends(tasks // (len(in_flight) + 2), PRESENT)
+            if script == SLOW_SCRIPT:
+                await farm.until(all_seen_running)
             await crash(farm, server, in_flight=waiting)
             server = await farm.serve(server_breaks)
-            recoveries_s.append(await recovered_in(farm))
+            recoveries_s.append(await recovered_in(farm, patience_s))
         submitter.enough = True
     with contextlib.suppress(TimeoutError):  # then the checks tell what has no end
         await farm.until(nothing_goes_on, patience_s)
@@ -140,7 +159,7 @@ async def test_nothing_acknowledged_is_lost_or_runs_twice(
 async def test_a_reply_before_its_commit_is_found_out(tmp_path: Path) -> None:
     async with open_farm(tmp_path) as farm:
         seen = await killed_again_and_again(
-            farm, 40, (False,), server_breaks="reply after commit", patience_s=5
+            farm, 40, (False,), server_breaks="reply after commit", patience_s=4
         )
     broken = not_ended_once(seen.acknowledged, seen.story)
     assert any("is lost" in each for each in broken), broken
@@ -157,7 +176,12 @@ async def test_a_server_that_does_not_adopt_is_found_out(tmp_path: Path) -> None
 async def test_a_worker_that_tells_an_end_only_once_is_found_out(tmp_path: Path) -> None:
     async with open_farm(tmp_path) as farm:
         seen = await killed_again_and_again(
-            farm, 40, (True,), worker_breaks="report until it is acknowledged", patience_s=3
+            farm,
+            30,
+            (True,),
+            script=SLOW_SCRIPT,
+            worker_breaks="report until it is acknowledged",
+            patience_s=5,
         )
     broken = not_ended_once(seen.acknowledged, seen.story)
     assert any("has 0 recorded ends" in each for each in broken), broken
