@@ -186,12 +186,23 @@ async def connect(
         yield Client(asker, url=url)
 
 
-def http_api(orchestrator: Orchestrator, authoriser: Any = None, policy: Any = None) -> HttpApp:
+def http_api(
+    orchestrator: Orchestrator,
+    authoriser: Any = None,
+    policy: Any = None,
+    body_bytes_max: int | None = None,
+) -> HttpApp:
     """The native dialect as an application, for a door or an authoriser in front."""
     from orchestra.dialects.native import native_dialect
     from orchestra.transports.http import http_app
 
-    return http_app(orchestrator, [native_dialect()], authoriser=authoriser, policy=policy)
+    return http_app(
+        orchestrator,
+        [native_dialect()],
+        authoriser=authoriser,
+        policy=policy,
+        body_bytes_max=body_bytes_max,
+    )
 
 
 def mounted_api(orchestrator: Orchestrator, token: str) -> Application:
@@ -241,7 +252,7 @@ async def serve(
         await orchestrator.ask(
             Reconfigure(lease_ms=config.lease_ms, heartbeat_ms=config.heartbeat_ms)
         )
-        app = http_api(orchestrator, policy=policy)
+        app = http_api(orchestrator, policy=policy, body_bytes_max=config.limits.body_bytes_max)
         async with local_workers(
             orchestrator,
             tasks,

@@ -56,8 +56,8 @@ def _one_of(words: tuple[str, ...]) -> Any:
 class Limits:
     """What a peer may take. Every bound is finite; times in milliseconds, sizes in bytes."""
 
-    body_bytes_max: int = _whole(1_048_576, 1_024, 1 << 34, "bytes")
-    """Longest body of a request, where the route itself does not say less."""
+    body_bytes_max: int = _whole(33_554_432, 1_024, 1 << 34, "bytes")
+    """Longest body of any request; a route may read less. By default what the largest, the submission of a job, reads."""
 
     header_bytes_max: int = _whole(16_384, 512, 1 << 20, "bytes")
     """Request line and header fields together: four times what browsers and proxies send."""
@@ -148,7 +148,7 @@ class Config:
     """Ask for a token on loopback too. Elsewhere one is always asked for."""
 
     dialects: tuple[DialectPort, ...] = _setting(read_dialects, ())
-    """Dialects that are served at the root of ports of their own."""
+    """Dialects that are switched on, below ``/NAME/`` and, with an address, at the root of a port of their own."""
 
     limits: Limits = attrs.field(factory=Limits)
 
@@ -173,8 +173,7 @@ class Config:
         if self.heartbeat_ms * 2 > self.lease_ms:
             told = f"must be at most half of lease_ms ({self.lease_ms}), not {self.heartbeat_ms}"
             raise Malformed(told, where="heartbeat_ms")
-        taken = [self.listen, *(port.address for port in self.dialects)]
-        fixed = [address for address in taken if address.port]
+        fixed = [address for address in self.addresses if address.port]
         if len(set(fixed)) < len(fixed):
             raise Malformed("two listeners can not share one address", where="dialects")
 
@@ -191,4 +190,4 @@ class Config:
     @property
     def addresses(self) -> tuple[Address, ...]:
         """Every address that is listened on."""
-        return (self.listen, *(port.address for port in self.dialects))
+        return (self.listen, *(port.address for port in self.dialects if port.address))

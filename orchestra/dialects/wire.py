@@ -2,6 +2,11 @@
 What a dialect is: data and pure functions between wire words and core words. No framework is imported here.
 
 An HTTP transport mounts any `Dialect`; a websocket transport drives any `Session`; the in-memory transport needs neither.
+
+To plug in a further dialect, write a module here with a function that takes its `config.DialectPort` (whose ``options`` are its table in
+orchestra.toml) and gives a `Dialect` with paths from its own root on, and name the function in `compose.DIALECTS`. Switched on by
+``[dialects.NAME]`` or ``--dialect NAME=HOST:PORT``, it is served below ``/NAME/`` of the main port (`placed_under`) and, with an
+address, at the root of that port too, by the same core and behind the same door.
 """
 
 from __future__ import annotations
@@ -19,7 +24,10 @@ PING_S = 5.0
 
 
 class Role(StrEnum):
-    """Who may use a route. Each contains what stands before it, but a worker's token opens only worker routes and health."""
+    """
+    What a token opens. An operator's opens every route, a worker's those of workers, a viewer's those that read; neither of the two opens
+    the other's. What is for anyone needs no token.
+    """
 
     ANYONE = "anyone"
     WORKER = "worker"
@@ -106,3 +114,21 @@ class Dialect:
     routes: tuple[Route, ...]
     refuse: Callable[[OrchestraError], WireResponse]
     channels: tuple[Channel, ...] = ()
+    hosts: tuple[str, ...] = ()
+    """Further values of Host, without port, that its clients send; they are answered at a port of its own only."""
+
+
+def placed_under(dialect: Dialect, prefix: str) -> Dialect:
+    """
+    The dialect with every path below ``prefix``, such as ``/tango``. Names of routes and channels get the dialect's name in front, so
+    that rows of the policy table stay apart.
+    """
+    routes = tuple(
+        attrs.evolve(route, name=f"{dialect.name}.{route.name}", path=f"{prefix}{route.path}")
+        for route in dialect.routes
+    )
+    channels = tuple(
+        attrs.evolve(channel, name=f"{dialect.name}.{channel.name}", path=f"{prefix}{channel.path}")
+        for channel in dialect.channels
+    )
+    return attrs.evolve(dialect, routes=routes, channels=channels, hosts=())

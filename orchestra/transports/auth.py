@@ -16,7 +16,7 @@ from orchestra.config import Address, Config
 from orchestra.dialects.wire import Role
 from orchestra.errors import Forbidden, Malformed, Unauthenticated
 from orchestra.transports.policy import Policy, Row
-from orchestra.transports.tokens import TokenBook, open_tokens
+from orchestra.transports.tokens import TokenBook, TokenFile, open_tokens
 
 LOG = logging.getLogger("orchestra.transports.auth")
 
@@ -106,7 +106,7 @@ class Gate:
     """
 
     policy: Policy
-    tokens: TokenBook | None
+    tokens: TokenBook | TokenFile | None
     hosts: frozenset[str] | None
 
     def authorise(

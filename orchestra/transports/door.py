@@ -38,6 +38,9 @@ ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 PRINCIPAL = "orchestra.principal"
 """Key of the scope under which the app finds the `Principal`."""
 
+POLICY_VIOLATION = 1008
+"""The close code of a websocket that its caller may not use (RFC 6455, section 7.4.1)."""
+
 ACCESS_LOG = logging.getLogger("orchestra.access")
 LOGGED_CHARS_MAX = 1_024
 """A path in the log is cut here: one line stays one line that a person can read."""
@@ -155,9 +158,32 @@ class Door:
                 self._log(scope, client, principal, 101, begun)
             await send(message)
 
-        if scope["type"] == "websocket" and self._buckets is not None:
-            receive = self._paced(receive, f"{principal.name}@{client}")
-        await self._app(scope, receive, told)
+        if scope["type"] == "http":
+            await self._app(scope, receive, told)
+        else:
+            await self._websocket(scope, receive, told, f"{principal.name}@{client}")
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send, key: str) -> None:
+        """Serve a websocket for as long as its token is known: each message of it is shown to the gate again."""
+        headers = _headers(scope)
+        paced = self._paced(receive, key)
+        revoked = False
+
+        async def watched() -> Message:
+            nonlocal revoked
+            message = await paced()
+            if message["type"] == "websocket.receive":
+                try:
+                    self._gate.identify(headers)
+                except Unauthenticated:
+                    revoked = True
+                    return {"type": "websocket.disconnect", "code": POLICY_VIOLATION}
+            return message
+
+        await self._app(scope, watched, send)
+        if revoked:
+            reason = "the token is not known any more"
+            await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": reason})
 
     def _admit(self, scope: Scope, client: str) -> Principal:
         headers = _headers(scope)
@@ -241,7 +267,7 @@ async def _answer(scope: Scope, receive: Receive, send: Send, answer: WireRespon
     if scope["type"] == "websocket":
         await receive()
         if "websocket.http.response" not in scope.get("extensions", {}):
-            await send({"type": "websocket.close", "code": 1008})
+            await send({"type": "websocket.close", "code": POLICY_VIOLATION})
             return
     kind = "websocket.http" if scope["type"] == "websocket" else "http"
     fields = [

@@ -78,7 +78,12 @@ class HttpApp(Starlette):
     """
 
     def __init__(
-        self, source: AskerSource, dialects: Iterable[Dialect], authoriser: Authoriser | None
+        self,
+        source: AskerSource,
+        dialects: Iterable[Dialect],
+        authoriser: Authoriser | None,
+        *,
+        body_bytes_max: int | None = None,
     ) -> None:
         super().__init__(lifespan=self._alive)
         self.router.default = self._serve
@@ -93,7 +98,7 @@ class HttpApp(Starlette):
         for dialect in self.dialects:
             by_name = {route.name: route for route in dialect.routes}
             for route in dialect.routes:
-                self._paths.add(dialect, route)
+                self._paths.add(dialect, _bounded(route, body_bytes_max))
             for channel in dialect.channels:
                 self._channels[channel.path] = (channel, by_name)
         self._refuse = self.dialects[0].refuse
@@ -286,6 +291,13 @@ class HttpApp(Starlette):
                 await send({"type": "websocket.close", "code": SERVICE_RESTART})
 
 
+def _bounded(route: Route, body_bytes_max: int | None) -> Route:
+    """The route, reading no longer bodies than the server allows."""
+    if body_bytes_max is None or body_bytes_max >= route.body_bytes_max:
+        return route
+    return attrs.evolve(route, body_bytes_max=body_bytes_max)
+
+
 def _unknown(scope: Scope) -> RouteUnknown:
     return RouteUnknown("there is nothing at this path", where=str(scope["path"])[:200])
 
@@ -329,6 +341,7 @@ def http_app(
     authoriser: Authoriser | None = None,
     *,
     policy: Policy | None = None,
+    body_bytes_max: int | None = None,
 ) -> HttpApp:
     """
     The application that serves dialects.
@@ -339,11 +352,12 @@ def http_app(
         authoriser: Decides about a request when nobody in front, such as a `door.Door`, has put a `Principal` into the scope. Without
             either, nothing is served.
         policy: The table that stands in front; the application must have a row in it for each of its routes.
+        body_bytes_max: No route reads a longer body, whatever it says itself; None for no further bound.
 
     Raises:
         Defect: A route or channel has no row in the table, or two have the same place.
     """
-    app = HttpApp(source, dialects, authoriser)
+    app = HttpApp(source, dialects, authoriser, body_bytes_max=body_bytes_max)
     if policy is not None:
         check_mounted(policy, app.mounted())
     return app

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import hmac
 import json
+import logging
 import os
 import secrets
 import stat
@@ -27,6 +28,9 @@ TOKEN_PREFIX = "otk_"  # noqa: S105 - what every token begins with is no secret
 DIGEST_CHARS = 64
 TOKEN_FILE_BYTES_MAX = 1_048_576
 """Some thousand tokens; a longer file is not one of ours."""
+
+
+LOG = logging.getLogger("orchestra.transports.tokens")
 
 
 class Secret:
@@ -186,7 +190,49 @@ def write_tokens(path: str, tokens: Iterable[Token], plain: Mapping[Role, Secret
         os.close(folder)
 
 
-def open_tokens(path: str) -> TokenBook:
+class TokenFile:
+    """
+    The tokens of a file as they are now: a token that is taken out of it opens nothing from the next request on.
+
+    Each look costs one `os.stat`. While the file is missing, damaged or readable by others, no token is known: better nobody than
+    somebody whose token was to be revoked.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        # Looked at before it is read: what changes in between is seen at the next look.
+        self._seen = _stamp(path)
+        self._book = read_tokens(path)
+
+    def find(self, presented: str) -> Token | None:
+        """As `TokenBook.find`, in the file as it is now."""
+        stamp = _stamp(self._path)
+        if stamp != self._seen:
+            self._seen = stamp
+            try:
+                self._book = read_tokens(self._path)
+            except (FileNotFoundError, Malformed) as error:
+                LOG.warning("%s: no token is known until it is restored: %s", self._path, error)
+                self._book = TokenBook(())
+        return self._book.find(presented)
+
+
+def _stamp(path: str) -> tuple[int, ...]:
+    """What changes whenever a file's content, mode or owner does; empty without a file."""
+    try:
+        status = Path(path).lstat()
+    except OSError:
+        return ()
+    return (
+        status.st_ino,
+        status.st_mode,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )
+
+
+def open_tokens(path: str) -> TokenFile:
     """
     Read the token file, and make it first when there is none: one operator's token and one for workers.
 
@@ -194,7 +240,7 @@ def open_tokens(path: str) -> TokenBook:
         Malformed: It is damaged, others can read it, or it can not be made.
     """
     with contextlib.suppress(FileNotFoundError):
-        return read_tokens(path)
+        return TokenFile(path)
     plain = {Role.OPERATOR: draw_token(), Role.WORKER: draw_token()}
     tokens = [Token(role.value, role, digest(token)) for role, token in plain.items()]
     try:
@@ -203,4 +249,4 @@ def open_tokens(path: str) -> TokenBook:
             write_tokens(path, tokens, plain)
     except OSError as error:
         raise Malformed(f"can not be made: {error.strerror}", where=f"token_file {path}") from None
-    return read_tokens(path)
+    return TokenFile(path)

@@ -46,6 +46,12 @@ async def test_a_long_body_is_refused_while_it_comes(far: FarEnd) -> None:
     assert not far.arrived
 
 
+async def test_the_server_s_bound_counts_where_a_route_would_read_more(far: FarEnd) -> None:
+    for bound, status in ((len(JOB), 201), (len(JOB) - 1, 413), (None, 201)):
+        app = http_app(far, [native_dialect()], body_bytes_max=bound)
+        assert (await asked(far, "POST", "/api/v1/jobs", JOB, JSON, app=app)).status == status
+
+
 async def test_a_body_in_pieces_is_joined(far: FarEnd) -> None:
     pieces = [JOB[i : i + 7] for i in range(0, len(JOB), 7)]
     assert (await asked(far, "POST", "/api/v1/jobs", b"", JSON, pieces=pieces)).status == 201

@@ -11,12 +11,19 @@ import pytest
 
 from orchestra.dialects.wire import Role
 from orchestra.errors import Malformed
-from orchestra.transports.tokens import Secret, open_tokens, read_plain_tokens
+from orchestra.transports.tokens import (
+    Secret,
+    open_tokens,
+    read_plain_tokens,
+    read_tokens,
+    write_tokens,
+)
 
 
 def test_the_token_file_is_private_and_kept_tokens_are_digests(tmp_path: Path) -> None:
     path = tmp_path / "farm.db.token"
-    book = open_tokens(str(path))
+    open_tokens(str(path))
+    book = read_tokens(str(path))
     assert path.stat().st_mode & 0o777 == 0o600
     assert [(t.name, t.role) for t in book.tokens] == [
         ("operator", Role.OPERATOR),
@@ -30,7 +37,7 @@ def test_the_token_file_is_private_and_kept_tokens_are_digests(tmp_path: Path) -
     document = json.loads(path.read_text())
     del document["plain"]
     path.write_text(json.dumps(document))
-    assert open_tokens(str(path)) == book
+    assert read_tokens(str(path)) == book
     assert [kept.name for kept in tmp_path.iterdir()] == ["farm.db.token"]
 
 
@@ -91,3 +98,37 @@ def test_a_secret_does_not_show_itself() -> None:
     assert secret != Secret("other")
     with pytest.raises(TypeError):
         copy.copy(secret)
+
+
+def test_a_token_that_is_taken_out_of_the_file_opens_nothing_from_then_on(tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    book = open_tokens(str(path))
+    plain = {role: secret.reveal() for role, secret in read_plain_tokens(str(path)).items()}
+    operator, worker = plain[Role.OPERATOR], plain[Role.WORKER]
+    kept = [token for token in read_tokens(str(path)).tokens if token.role is Role.OPERATOR]
+    found = book.find(worker)
+    assert found is not None
+    assert found.role is Role.WORKER
+    fresh = tmp_path / "fresh"
+    write_tokens(str(fresh), kept, {})
+    fresh.replace(path)
+    assert book.find(worker) is None
+    assert book.find(operator) == kept[0]
+
+
+def test_while_the_file_is_unfit_no_token_is_known(tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    book = open_tokens(str(path))
+    operator = read_plain_tokens(str(path))[Role.OPERATOR].reveal()
+    whole = path.read_bytes()
+    for spoil in (
+        lambda: path.write_bytes(whole[:-9]),
+        lambda: path.chmod(0o644),
+        path.unlink,
+    ):
+        spoil()
+        assert book.find(operator) is None
+        path.unlink(missing_ok=True)
+        path.write_bytes(whole)
+        path.chmod(0o600)
+        assert book.find(operator) is not None
