@@ -7,21 +7,28 @@ import secrets
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.abc
+import attrs
 
 from orchestra.calls import TaskFunction
 from orchestra.client import Client
+from orchestra.errors import Malformed
 from orchestra.ports import Engine, Store
 from orchestra.runtime.orchestrator import Orchestrator
 from orchestra.statemachine.commands import LeaveWorker, Reconfigure
 from orchestra.statemachine.records import Amounts
 
 if TYPE_CHECKING:
-    from orchestra.config import Address, Config
+    from orchestra.config import Address, Config, DialectPort
+    from orchestra.dialects.wire import Dialect
+    from orchestra.transports.auth import Gate
     from orchestra.transports.http import HttpApp
     from orchestra.transports.mounting import Application
+    from orchestra.transports.rate import Buckets
 
 _USUAL_THRESHOLD = 700
 _CALM_THRESHOLDS = (50_000, 20, 50)
@@ -33,6 +40,10 @@ EMBEDDED = "embedded"
 
 DRAIN_MS = 5_000
 """At a stop of a server, what its own worker runs gets this long: service managers kill after 10 s or more."""
+
+
+DIALECTS: Mapping[str, Callable[[DialectPort], Dialect]] = MappingProxyType({})
+"""Dialects beside the native one, by the name that switches them on. Each imports its module when it is called."""
 
 
 async def open_store(path: str | None) -> Store:
@@ -191,14 +202,15 @@ def http_api(
     authoriser: Any = None,
     policy: Any = None,
     body_bytes_max: int | None = None,
+    dialects: Sequence[Dialect] = (),
 ) -> HttpApp:
-    """The native dialect as an application, for a door or an authoriser in front."""
+    """The native dialect, and others placed below paths of their own, as an application for a door or an authoriser in front."""
     from orchestra.dialects.native import native_dialect
     from orchestra.transports.http import http_app
 
     return http_app(
         orchestrator,
-        [native_dialect()],
+        [native_dialect(), *dialects],
         authoriser=authoriser,
         policy=policy,
         body_bytes_max=body_bytes_max,
@@ -219,6 +231,92 @@ def mounted_api(orchestrator: Orchestrator, token: str) -> Application:
     return http_api(orchestrator, near_gate(policy_for([native_dialect()]), token))
 
 
+def _nobody_told(_name: str, _address: Address) -> None:
+    """Nobody asked for the addresses of dialects."""
+
+
+def _switched_on(
+    config: Config, dialects: Mapping[str, Callable[[DialectPort], Dialect]]
+) -> list[tuple[DialectPort, Dialect]]:
+    for port in config.dialects:
+        if port.name not in dialects:
+            there = ", ".join(dialects) or "none yet"
+            told = f"there is no dialect {port.name!r} (there is: {there})"
+            remedy = f"leave it out; the native API is served at {config.listen}"
+            raise Malformed(told, where="dialects", remedy=remedy)
+    return [(port, dialects[port.name](port)) for port in config.dialects]
+
+
+@attrs.frozen
+class _Ports:
+    """The main port, and those of dialects at their own root: over the same core, behind doors of the same kind."""
+
+    orchestrator: Orchestrator
+    config: Config
+    gate: Gate
+    buckets: Buckets
+    stop: anyio.Event
+    told: Callable[[str, Address], None]
+
+    async def serve(
+        self,
+        app: HttpApp,
+        switched_on: Sequence[tuple[DialectPort, Dialect]],
+        *,
+        ready: Callable[[Address], None],
+        signals: bool,
+    ) -> None:
+        """Serve until the stop. The main port accepts after all others do, so that ``ready`` tells of all."""
+        from orchestra.dialects.native_problems import refuse
+        from orchestra.transports.door import Door
+        from orchestra.transports.serve import serve as listen
+
+        async with anyio.create_task_group() as group:
+            for port, dialect in switched_on:
+                if port.address is not None:
+                    await group.start(self._serve_own, dialect, port.name, port.address)
+            await listen(
+                Door(app, self.gate, buckets=self.buckets, refuse=refuse),
+                self.config,
+                ready=ready,
+                stopping=app.close_streams,
+                stop=self.stop,
+                signals=signals,
+            )
+
+    async def _serve_own(
+        self,
+        dialect: Dialect,
+        name: str,
+        address: Address,
+        *,
+        task_status: anyio.abc.TaskStatus[None],
+    ) -> None:
+        from orchestra.transports.door import Door
+        from orchestra.transports.http import http_app
+        from orchestra.transports.policy import policy_for
+        from orchestra.transports.serve import serve as listen
+
+        policy = policy_for([dialect])
+        hosts = None if self.gate.hosts is None else self.gate.hosts | set(dialect.hosts)
+        gate = attrs.evolve(self.gate, policy=policy, hosts=hosts)
+        body_bytes_max = self.config.limits.body_bytes_max
+        app = http_app(self.orchestrator, [dialect], policy=policy, body_bytes_max=body_bytes_max)
+
+        def ready(bound: Address) -> None:
+            self.told(name, bound)
+            task_status.started()
+
+        await listen(
+            Door(app, gate, buckets=self.buckets, refuse=dialect.refuse),
+            self.config,
+            listen=address,
+            ready=ready,
+            stopping=app.close_streams,
+            stop=self.stop,
+        )
+
+
 async def serve(
     config: Config,
     *,
@@ -227,9 +325,17 @@ async def serve(
     ready: Callable[[Address], None],
     stop: anyio.Event | None = None,
     signals: bool = False,
+    dialects: Mapping[str, Callable[[DialectPort], Dialect]] = DIALECTS,
+    dialect_ready: Callable[[str, Address], None] | None = None,
 ) -> None:
     """
     Run an orchestrator and its API until told to stop, with a local worker unless ``slots`` is 0. On asyncio.
+
+    Dialects that are switched on are served below ``/NAME/`` and at ports of their own; ``ready`` is called when all ports accept.
+
+    Args:
+        dialects: What each name in ``config.dialects`` stands for.
+        dialect_ready: Called with a dialect's name and the real address of its own port.
 
     Raises:
         Malformed: The configuration would leave the server open, or is unfit.
@@ -237,22 +343,29 @@ async def serve(
         StoreTaken: Another process has the data file open.
     """
     from orchestra.dialects.native import native_dialect
-    from orchestra.dialects.native_problems import refuse
+    from orchestra.dialects.wire import placed_under
     from orchestra.transports.auth import open_gate
-    from orchestra.transports.door import Door
     from orchestra.transports.policy import policy_for
     from orchestra.transports.rate import Buckets
-    from orchestra.transports.serve import serve as listen
 
-    policy = policy_for([native_dialect()])
+    switched_on = _switched_on(config, dialects)
+    mounted = [placed_under(dialect, f"/{port.name}") for port, dialect in switched_on]
+    policy = policy_for([native_dialect(), *mounted])
     gate = open_gate(config, policy)
+    stop = stop or anyio.Event()
     buckets = Buckets(config.limits.requests_per_s, config.limits.requests_burst)
     folder = config.folder or (f"{config.data}.attempts" if config.data else None)
     async with open_orchestrator(config.data or None) as orchestrator:
         await orchestrator.ask(
             Reconfigure(lease_ms=config.lease_ms, heartbeat_ms=config.heartbeat_ms)
         )
-        app = http_api(orchestrator, policy=policy, body_bytes_max=config.limits.body_bytes_max)
+        app = http_api(
+            orchestrator,
+            policy=policy,
+            body_bytes_max=config.limits.body_bytes_max,
+            dialects=mounted,
+        )
+        ports = _Ports(orchestrator, config, gate, buckets, stop, dialect_ready or _nobody_told)
         async with local_workers(
             orchestrator,
             tasks,
@@ -262,11 +375,4 @@ async def serve(
             folder=folder,
             drain_ms=DRAIN_MS,
         ):
-            await listen(
-                Door(app, gate, buckets=buckets, refuse=refuse),
-                config,
-                ready=ready,
-                stopping=app.close_streams,
-                stop=stop,
-                signals=signals,
-            )
+            await ports.serve(app, switched_on, ready=ready, signals=signals)

@@ -18,9 +18,6 @@ from orchestra.errors import Malformed
 
 PROTECTION = Group("Protection", sort_key=50)
 
-DIALECTS: tuple[str, ...] = ()
-"""Dialects that can be served at ports of their own."""
-
 
 @attrs.frozen(slots=True)
 class Readiness:
@@ -113,7 +110,6 @@ the environment (ORCHESTRA_LISTEN) or in orchestra.toml; the command line comes 
         "log_level": "debug" if verbose else None,
     }
     settings = _configured(flags, config)
-    _check_dialects(settings)
     log_to_stderr(settings.log_level)
     _serve(settings, ready_fd, json=json)
     speech.say("stopped")
@@ -133,15 +129,6 @@ def _configured(flags: dict[str, object], path: str | None) -> Config:
     return configure(flags=flags, environment=os.environ, toml=toml, source=source).config
 
 
-def _check_dialects(config: Config) -> None:
-    for port in config.dialects:
-        if port.name not in DIALECTS:
-            there = ", ".join(DIALECTS) or "none yet"
-            told = f"there is no dialect {port.name!r} (there is: {there})"
-            remedy = f"leave it out; the native API is served at {config.listen}"
-            raise Malformed(told, where="--dialect", remedy=remedy)
-
-
 def _serve(config: Config, ready_fd: int | None, *, json: bool) -> None:
     from orchestra import compose
     from orchestra.worker.detect import cpus
@@ -157,8 +144,14 @@ def _serve(config: Config, ready_fd: int | None, *, json: bool) -> None:
         if ready_fd is not None:
             _tell_descriptor(ready_fd, readiness)
 
+    def dialect_ready(name: str, address: Address) -> None:
+        scheme = "https" if config.tls else "http"
+        speech.say(speech.clean(f"dialect {name}  {scheme}://{address}"))
+
     async def go() -> None:
-        await compose.serve(config, tasks={}, slots=slots, ready=ready, signals=True)
+        await compose.serve(
+            config, tasks={}, slots=slots, ready=ready, signals=True, dialect_ready=dialect_ready
+        )
 
     anyio.run(go, backend_options={"use_uvloop": _has_uvloop()})
 

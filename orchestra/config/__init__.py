@@ -5,7 +5,8 @@ A setting is taken from the first of these that has it: a flag of the command li
 ``ORCHESTRA_*``, the file ``orchestra.toml``, the default. Nothing here reads a file or the environment: `configure` is given
 their contents, so that the same call gives the same answer everywhere.
 
-In the file, settings are top-level keys, ``[limits]`` is a table, and ``[dialects]`` maps a name to ``HOST:PORT``. In the environment a
+In the file, settings are top-level keys, ``[limits]`` is a table, and ``[dialects]`` maps a name to ``HOST:PORT``, or has a table for
+each, ``[dialects.NAME]``, with ``listen`` for the port and options of its own; both are joined over the origins. In the environment a
 setting is its name in capitals (``ORCHESTRA_LISTEN``, ``ORCHESTRA_LIMITS_IDLE_MS``), and lists are separated by commas.
 """
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import attrs
 
-from orchestra.config.readers import suggest
+from orchestra.config.readers import join_dialects, suggest
 from orchestra.config.values import Config, Limits
 from orchestra.errors import Malformed
 
@@ -132,16 +132,22 @@ def configure(
     values: dict[str, object] = {}
     origins: dict[str, str] = {}
     for name, read in _READERS.items():
+        origins[name] = "default"
         for layer, tell in layers:
-            if name in layer:
+            if name not in layer:
+                continue
+            try:
+                found = read(layer[name])
+            except ValueError as error:
+                raise Malformed(str(error), where=f"{name} ({tell(name)})") from None
+            if name in values:
+                found = join_dialects(cast("Any", values[name]), cast("Any", found))
+            else:
                 origins[name] = tell(name)
-                try:
-                    values[name] = read(layer[name])
-                except ValueError as error:
-                    raise Malformed(str(error), where=f"{name} ({origins[name]})") from None
+            values[name] = found
+            # A port on the command line must not switch off the table of options in the file.
+            if name != "dialects":
                 break
-        else:
-            origins[name] = "default"
     return Configured(_build(values, origins), origins)
 
 

@@ -43,10 +43,15 @@ class Address:
 
 @attrs.frozen(slots=True)
 class DialectPort:
-    """A dialect that is served at the root of a port of its own."""
+    """
+    A dialect that is switched on: below ``/NAME/`` of the main port and, with an address, at the root of a port of its own.
+
+    ``options`` are the further keys of its table ``[dialects.NAME]``, which the dialect itself reads.
+    """
 
     name: str
-    address: Address
+    address: Address | None = None
+    options: Mapping[str, object] = attrs.field(factory=dict[str, object], hash=False)
 
 
 def parse_address(text: str) -> Address:
@@ -135,26 +140,48 @@ def _is_address(text: str) -> bool:
 
 
 def read_dialects(raw: object) -> tuple[DialectPort, ...]:
-    """A table from name to ``HOST:PORT``, or a list of ``NAME=HOST:PORT``."""
+    """A table from name to ``HOST:PORT`` or to a table of options, or a list of ``NAME=HOST:PORT``."""
     pairs: list[tuple[str, object]] = []
     if isinstance(raw, Mapping):
         pairs.extend(cast("Mapping[str, object]", raw).items())
     else:
         for item in _items(raw):
             if isinstance(item, DialectPort):
-                pairs.append((item.name, item.address))
+                pairs.append((item.name, item))
                 continue
             name, equals, address = read_text(item).partition("=")
             if not equals:
                 raise ValueError(f"{item!r} is not NAME=HOST:PORT")
             pairs.append((name.strip(), address.strip()))
-    ports = tuple(DialectPort(name, read_address(address)) for name, address in pairs)
+    ports = tuple(_read_dialect(name, given) for name, given in pairs)
     for port in ports:
         if not _DIALECT.fullmatch(port.name):
             raise ValueError(f"{port.name!r} is not a dialect's name (small letters, digits, -)")
     if len({port.name for port in ports}) < len(ports):
         raise ValueError("names a dialect twice")
     return ports
+
+
+def _read_dialect(name: str, given: object) -> DialectPort:
+    if isinstance(given, DialectPort):
+        return given
+    if not isinstance(given, Mapping):
+        return DialectPort(name, read_address(given))
+    options = dict(cast("Mapping[str, object]", given))
+    listen = options.pop("listen", None)
+    return DialectPort(name, None if listen is None else read_address(listen), options)
+
+
+def join_dialects(
+    first: Iterable[DialectPort], second: Iterable[DialectPort]
+) -> tuple[DialectPort, ...]:
+    """Both, by name: an address and options of ``first`` count before those of ``second``."""
+    joined = {port.name: port for port in second}
+    for port in first:
+        other = joined.get(port.name, port)
+        options = {**other.options, **port.options}
+        joined[port.name] = DialectPort(port.name, port.address or other.address, options)
+    return tuple(joined.values())
 
 
 def suggest(word: str, words: Iterable[str]) -> str:
