@@ -19,6 +19,7 @@ alike, until its function returns: its end is told then, and no earlier. Choose 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 import anyio
 import anyio.abc
@@ -30,6 +31,7 @@ from orchestra.engines.context import LoopContext, Stopped, ThreadContext
 from orchestra.engines.pool import Call, Pool
 from orchestra.engines.registered import Registered, register
 from orchestra.engines.roster import Roster
+from orchestra.engines.short_tasks import Spawner, spawner
 from orchestra.errors import Malformed, ensure
 from orchestra.ports import AttemptSink, Ended
 from orchestra.statemachine.records import Cause
@@ -74,6 +76,7 @@ class CallablesEngine:
         self.apps: tuple[str, ...] = tuple(self._registry)
         self._roster: Roster[_Held] = Roster()
         self._tasks: anyio.abc.TaskGroup | None = None
+        self._attempts: Spawner | None = None
         self._pool: Pool | None = None
         self._told: dict[str, _Held] = {}
         self._telling: anyio.Event | None = None
@@ -83,6 +86,7 @@ class CallablesEngine:
     async def __aenter__(self) -> CallablesEngine:
         ensure(self._tasks is None, "an engine is entered once at a time")
         self._tasks = await anyio.create_task_group().__aenter__()
+        self._attempts = spawner(self._tasks)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -98,11 +102,13 @@ class CallablesEngine:
             for held in self._roster.live():
                 if held.scope is not None:
                     held.scope.cancel()  # a thread that did not return is left behind
+            if self._attempts is not None:
+                await self._attempts.finished()
             if self._pool is not None:
                 await self._pool.aclose()
         tasks.cancel_scope.cancel()  # the teller of progress; attempts are shielded, and waited for
         await tasks.__aexit__(None, None, None)
-        self._pool = self._telling = None
+        self._pool = self._telling = self._attempts = None
 
     async def start(self, order: Order, sink: AttemptSink) -> None:
         """As `ports.Engine.start`."""
@@ -110,7 +116,7 @@ class CallablesEngine:
         if id in self._roster:
             return
         entry = self._registry.get(order.app)
-        if self._tasks is None or entry is None:
+        if self._tasks is None or self._attempts is None or entry is None:
             message = f"no function is registered as {order.app!r}"
             if self._tasks is None:
                 message = "the engine is not open"
@@ -118,7 +124,7 @@ class CallablesEngine:
             return
         held = _Held(order, sink, entry)
         self._roster.add(id, held)
-        self._tasks.start_soon(self._run, held)
+        self._attempts.start(partial(self._run, held))
 
     async def stop(self, attempt_id: str, rung: str) -> None:
         """As `ports.Engine.stop`."""

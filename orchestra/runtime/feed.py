@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
-
-import anyio
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 from orchestra.errors import LimitReached
 from orchestra.ports import (
@@ -18,6 +16,7 @@ from orchestra.ports import (
     WatchOrders,
     WatchStory,
 )
+from orchestra.runtime.waiting import EventWaiter, Waiter
 from orchestra.statemachine import ids, limits
 from orchestra.statemachine.effects import Effect
 
@@ -30,7 +29,7 @@ _OF_JOBS = frozenset({"job", "stage", "task", "attempt"})
 class Mailbox:
     """Pushes for one watcher, taken by iterating. At most ``limits.FEED_BUFFER`` wait; then it ends with `Lagged`."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Watch, waiter: Callable[[], Waiter] = EventWaiter) -> None:
         self.watch = watch
         self.closed = False
         self.last_number = 0
@@ -38,7 +37,8 @@ class Mailbox:
             watch.kinds if isinstance(watch, WatchStory) else ()
         )
         self._waiting: deque[Push] = deque()
-        self._wake: anyio.Event | None = None
+        self._waiter = waiter
+        self._wake: Waiter | None = None
 
     def put(self, pushes: Iterable[Push]) -> None:
         """Add pushes; never waits."""
@@ -64,7 +64,7 @@ class Mailbox:
 
     def _ring(self) -> None:
         if self._wake is not None:
-            self._wake.set()
+            self._wake.ring()
             self._wake = None
 
     def __aiter__(self) -> AsyncIterator[Push]:
@@ -74,9 +74,16 @@ class Mailbox:
         while not self._waiting:
             if self.closed:
                 raise StopAsyncIteration
-            self._wake = anyio.Event()
+            self._wake = self._waiter()
             await self._wake.wait()
         return self._waiting.popleft()
+
+
+def _kinds_of_job(watch: Watch) -> tuple[str, ...]:
+    """Kinds that a watcher of one job wants, the empty one for all; nothing for other watchers."""
+    if isinstance(watch, WatchStory) and watch.job_id:
+        return watch.kinds or ("",)
+    return ()
 
 
 class Feed:
@@ -87,14 +94,17 @@ class Feed:
         self._jobs: dict[str, dict[Mailbox, None]] = {}
         self._all: dict[Mailbox, None] = {}
         self._count = 0
+        self._job_kinds: Counter[str] = Counter()
+        """How many of those who watch one job want entries of each kind; the empty one stands for all."""
 
-    def open(self, watch: Watch) -> Mailbox:
-        """A new mailbox. Raises `LimitReached`."""
+    def open(self, watch: Watch, waiter: Callable[[], Waiter] = EventWaiter) -> Mailbox:
+        """A new mailbox, waited for with what ``waiter`` makes. Raises `LimitReached`."""
         if self._count >= WATCHERS_MAX:
             raise LimitReached("too many watchers", retry_after_ms=limits.SECOND_MS)
         self._count += 1
-        mailbox = Mailbox(watch)
+        mailbox = Mailbox(watch, waiter)
         self._shelf(watch)[mailbox] = None
+        self._job_kinds.update(_kinds_of_job(watch))
         return mailbox
 
     def shut(self, mailbox: Mailbox) -> None:
@@ -103,6 +113,7 @@ class Feed:
         shelf = self._shelf(mailbox.watch)
         if shelf.pop(mailbox, 0) is None:
             self._count -= 1
+            self._job_kinds.subtract(_kinds_of_job(mailbox.watch))
         if not shelf and shelf is not self._all:
             self._orders.pop(getattr(mailbox.watch, "worker_id", ""), None)
             self._jobs.pop(getattr(mailbox.watch, "job_id", ""), None)
@@ -138,9 +149,13 @@ class Feed:
         for mailbox in self._all:
             mailbox.put(story)
         if self._jobs:
+            # Most who watch a job wait for its end: the many moves of its tasks are passed over for them.
+            wanted = (
+                _OF_JOBS if self._job_kinds[""] else {k for k in _OF_JOBS if self._job_kinds[k]}
+            )
             by_job: dict[str, list[Push]] = {}
             for moved in story:
-                if moved.kind in _OF_JOBS:
+                if moved.kind in wanted:
                     job_id = ids.job_of(moved.id)
                     if job_id in self._jobs:
                         by_job.setdefault(job_id, []).append(moved)

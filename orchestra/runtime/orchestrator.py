@@ -362,7 +362,7 @@ class Orchestrator:
         if not self._running:
             raise Unavailable("the orchestrator is not running")
         # What a running commit will tell has numbers beyond the present one, and reaches the mailbox: no gap, nothing twice.
-        mailbox = self._feed.open(watch)
+        mailbox = self._feed.open(watch, self._waiter)
         mailbox.last_number = self._story_number
         try:
             if isinstance(watch, WatchStory) and 0 <= watch.after < self._story_number:

@@ -22,8 +22,8 @@ class _FutureWaiter:
 
     __slots__ = ("_future",)
 
-    def __init__(self) -> None:
-        self._future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def __init__(self, future: asyncio.Future[None]) -> None:
+        self._future = future
 
     def ring(self) -> None:
         if not self._future.done():
@@ -33,7 +33,7 @@ class _FutureWaiter:
         await self._future
 
 
-class _EventWaiter:
+class EventWaiter:
     """On any event loop that anyio knows."""
 
     __slots__ = ("_event",)
@@ -51,7 +51,9 @@ class _EventWaiter:
 def waiter_kind() -> Callable[[], Waiter]:
     """What makes waiters for the event loop that is running."""
     try:
-        asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
     except RuntimeError:
-        return _EventWaiter
-    return _FutureWaiter
+        return EventWaiter
+    # Asked for once: each look for the running loop is a system call on some versions of Python.
+    future: Callable[[], asyncio.Future[None]] = loop.create_future
+    return lambda: _FutureWaiter(future())
