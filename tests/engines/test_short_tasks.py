@@ -35,9 +35,12 @@ async def test_what_one_raises_ends_the_group() -> None:
     async def work() -> None:
         raise Broken
 
-    with pytest.raises(BaseExceptionGroup) as caught:
+    async def start_and_wait() -> None:
         async with anyio.create_task_group() as group:
             spawner(group).start(work)
             with anyio.fail_after(10):
                 await anyio.sleep_forever()
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await start_and_wait()
     assert caught.value.subgroup(Broken) is not None

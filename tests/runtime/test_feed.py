@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from orchestra.ports import Moved, Push, WatchStory
+from orchestra.ports import Moved, WatchStory
 from orchestra.runtime.feed import Feed, Mailbox
 from orchestra.statemachine import ids
 
@@ -29,10 +29,8 @@ def story() -> list[Moved]:
 async def numbers_in(feed: Feed, mailbox: Mailbox) -> list[int]:
     """What waits in a mailbox, which is shut for it."""
     feed.shut(mailbox)
-    pushes: list[Push] = []
     with anyio.fail_after(5):
-        async for push in mailbox:
-            pushes.append(push)
+        pushes = [push async for push in mailbox]
     return [push.number for push in pushes if isinstance(push, Moved)]
 
 
