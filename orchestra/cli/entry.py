@@ -49,9 +49,13 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "backup": ("acting", "Copy everything into a new file while the server serves."),
         "doctor": ("doctor", "Look at all that work depends on, and say what to do."),
         "diagram": ("explaining", "Print every status and legal move as Markdown."),
+        "prove": ("prove", "Try to break the coordination, and write down what was tried."),
     }
 )
 """Each command with its module, and what it does. Only the module of the one that is called for is loaded."""
+
+GROUPS = frozenset({"prove"})
+"""Commands that have commands of their own; the function makes them, given the one that is called for."""
 
 PIPED_CHARS = 140
 """Lines of help that is piped."""
@@ -77,8 +81,12 @@ def _epilogue() -> str:
     return "\n".join([selectors, durations, "", "Exit codes:", *lines])
 
 
-def command_line(only: str = "") -> App:
-    """The command line. Of the command ``only`` everything is known, of the others what they are called and do."""
+def command_line(only: str = "", inner: str = "") -> App:
+    """
+    The command line. Of the command ``only`` everything is known, of the others what they are called and do.
+
+    ``inner`` is the command that is called for inside ``only``, when that is one of `GROUPS`.
+    """
     on_terminal = sys.stdout.isatty()
     app = App(
         name="orchestra",
@@ -97,9 +105,11 @@ def command_line(only: str = "") -> App:
     for order, (name, (module, summary)) in enumerate(COMMANDS.items()):
         if name == only:
             loaded = import_module(f"orchestra.cli.{module}")
-            app.command(
-                getattr(loaded, name.replace("-", "_")), name=name, sort_key=order, help_epilogue=""
-            )
+            found = getattr(loaded, name.replace("-", "_"))
+            if name in GROUPS:
+                app.command(found(inner, sort_key=order))
+            else:
+                app.command(found, name=name, sort_key=order, help_epilogue="")
         else:
             app.command(App(name=name, help=summary, sort_key=order))
     return app
@@ -139,7 +149,7 @@ def _obey(words: list[str]) -> int:
     if words and words[0].startswith("-") and words[0] not in ALONE:
         remedy = f"orchestra COMMAND {words[0]} ..."
         raise Malformed("an option stands after its command", where=words[0], remedy=remedy)
-    command, bound, ignored = command_line(words[0] if words else "").parse_args(words)
+    command, bound, ignored = command_line(*words[:2]).parse_args(words)
     more: dict[str, Any] = {"argv": argv} if "argv" in ignored else {}
     return command(*bound.args, **bound.kwargs, **more) or exits.OK
 

@@ -1,0 +1,39 @@
+"""
+``prove``: the commands that try to break the coordination, and write down what they tried.
+
+A further one is a module here with a function of its name, and a row in `COMMANDS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from types import MappingProxyType
+
+from cyclopts import App
+
+COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType({})
+"""Each command with its module, and what it does. Only the module of the one that is called for is loaded."""
+
+SUMMARY = "Try to break the coordination, and write down what was tried."
+
+
+def prove(only: str = "", *, sort_key: int = 0) -> App:
+    """
+    Try to break the coordination, and write down what was tried.
+
+    Of the command ``only`` everything is known, of the others what they are called and do.
+    """
+    app = App(
+        name="prove",
+        help=f"{SUMMARY}\n\nWith --write PAGE the result is put on that page.",
+        sort_key=sort_key,
+    )
+    for order, (name, (module, summary)) in enumerate(COMMANDS.items()):
+        if name == only:
+            loaded = import_module(f"orchestra.cli.prove.{module}")
+            function = getattr(loaded, name.replace("-", "_"))
+            app.command(function, name=name, sort_key=order, help_epilogue="")
+        else:
+            app.command(App(name=name, help=summary, sort_key=order))
+    return app

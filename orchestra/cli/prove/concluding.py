@@ -1,0 +1,29 @@
+"""What every command of ``prove`` ends with: its evidence is told, and put on a page when one is named."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from orchestra.cli import exits, speech
+from orchestra.testing.proof_page import Evidence, write
+
+Write = Annotated[
+    str | None, Parameter(help="The page to put the result on, such as docs/proof.md.")
+]
+Json = Annotated[bool, Parameter(help="The result as JSON.")]
+
+
+def conclude(evidence: Evidence, *, proved: bool, page: str | None, json: bool) -> int:
+    """Tell the evidence, put it on the page if there is one, and return the exit code: 0 when it was proved, else 1."""
+    if json:
+        speech.put_plain_json(evidence)
+    else:
+        speech.put_table(("WHAT", "FIGURE"), evidence.figures)
+        if evidence.seeds:
+            speech.put(f"seeds: {speech.clean(evidence.seeds)}")
+        speech.put(speech.clean(evidence.result))
+    if page is not None:
+        write(evidence, page)
+    return exits.OK if proved else exits.FAILED
