@@ -12,7 +12,14 @@ from types import MappingProxyType
 
 from cyclopts import App
 
-COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType({})
+COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "fuzz": (
+            "fuzz",
+            "Feed hostile input to every surface: it is taken or refused, nothing else.",
+        ),
+    }
+)
 """Each command with its module, and what it does. Only the module of the one that is called for is loaded."""
 
 SUMMARY = "Try to break the coordination, and write down what was tried."
