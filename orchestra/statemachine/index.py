@@ -70,6 +70,8 @@ class Index:
         self.job_numbers: dict[int, str] = {}
         self.job_stages: dict[str, list[Stage]] = {}
         self.tallies: dict[str, dict[TaskStatus, int]] = {}
+        self.unfolded: dict[str, int] = {}
+        """By job: the highest position of its tasks. One before it may be missing, when its row could not be read."""
         self.stage_tallies: dict[str, StageTally] = {}
         self.dependents: dict[str, list[str]] = {}
         self.pairs: dict[str, list[str]] = {}
@@ -116,7 +118,8 @@ class Index:
     def _project(self, old: Project | None, new: Project | None) -> None:
         if new is not None:
             self.project_names[new.name] = new.id
-        elif old is not None:
+        else:
+            assert old is not None
             self.project_names.pop(old.name, None)
 
     def _receipt(self, _: Receipt | None, new: Receipt | None) -> None:
@@ -131,6 +134,7 @@ class Index:
             self.job_numbers.pop(old.number, None)
             self.job_stages.pop(old.id, None)
             self.tallies.pop(old.id, None)
+            self.unfolded.pop(old.id, None)
             self.unfolding.pop(old.id, None)
             self.cancelling.pop(old.id, None)
             if old.status in JOB_FINAL:
@@ -198,8 +202,10 @@ class Index:
                     stage.waiting -= 1
                 elif old.status in TASK_FINAL:
                     stage.broken -= 1
-        elif stage is not None:
-            stage.unfolded += 1
+        else:
+            self.unfolded[task.job_id] = max(self.unfolded.get(task.job_id, 0), task.position)
+            if stage is not None:
+                stage.unfolded += 1
         if new is None:
             self._task_gone(task, stage)
             return
@@ -222,6 +228,8 @@ class Index:
     def _task_gone(self, task: Task, stage: StageTally | None) -> None:
         if stage is not None:
             stage.unfolded -= 1
+        if self.unfolded[task.job_id] == task.position:
+            self.unfolded[task.job_id] -= 1
         if task.status is TaskStatus.QUEUED:
             self._dequeue(task)
 
@@ -241,9 +249,7 @@ class Index:
 
     def _dequeue(self, task: Task) -> None:
         # At once, not lazily: a task that is queued again must stand at the end only, whoever looked in between.
-        queue = self.queues.get(task.stage_id)
-        if not queue:
-            return
+        queue = self.queues[task.stage_id]
         if queue[0] != task.id:
             queue.remove(task.id)
             return

@@ -197,8 +197,6 @@ def cancel(tx: Transaction, command: CancelJob) -> JobChanged:
     if job.status is not JobStatus.CANCELLING and job.status is not JobStatus.CANCELLED:
         reason = command.reason or f"asked by {tx.principal or 'the operator'}"
         job = tx.move(job, Verb.CANCEL, reason=reason, grace_ms=command.grace_ms)
-        if not tx.state.unfolded(job.id) and not job.tasks:
-            job = tx.move(job, Verb.CLOSE, reason=reason, ended_at_ms=tx.now_ms)
     return JobChanged(job.id, tx.get(Job, job.id).status)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-from orchestra.statemachine.lifecycles import ATTEMPT_FINAL
 from orchestra.statemachine.records import Attempt, Job, Rung, Span, Stage, Task
 from orchestra.statemachine.replies import Order
 from orchestra.statemachine.state import State
@@ -58,9 +57,7 @@ def orders_of(state: State, worker_id: str) -> tuple[Order, ...]:
     orders: list[Order] = []
     for attempt_id in state.index.held.get(worker_id, {}).values():
         attempt = state.find(Attempt, attempt_id)
-        if attempt is None or attempt.status in ATTEMPT_FINAL:
-            continue
-        order = order_for(state, attempt)
+        order = None if attempt is None else order_for(state, attempt)
         if order is not None:
             orders.append(order)
     return tuple(orders)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from orchestra.errors import ensure
 from orchestra.statemachine import limits
 from orchestra.statemachine.lifecycles import JOB_FINAL, TASK_FINAL, JobStatus, TaskStatus, Verb
-from orchestra.statemachine.records import Job, OnFailure, Record, Stage, Task
+from orchestra.statemachine.records import Job, OnFailure, Stage, Task
 from orchestra.statemachine.scheduling import match
 from orchestra.statemachine.transaction import Transaction
 from orchestra.statemachine.unfolding import advance, pending, review_one
@@ -25,8 +25,9 @@ def drain(tx: Transaction) -> None:
             old, new = tx.touched[seen]
             seen += 1
             if type(new) is Task:
-                if new.status in TASK_FINAL or (type(old) is Task and old.status in TASK_FINAL):
-                    _after_task(tx, old, new, jobs)
+                was_final = type(old) is Task and old.status in TASK_FINAL
+                if was_final != (new.status in TASK_FINAL):
+                    _after_task(tx, new, jobs)
             elif type(new) is Job and old is None and not new.tasks:
                 jobs[new.id] = None
         ensure(seen <= limits.RULES_MAX, "the rules run in a circle")
@@ -42,12 +43,9 @@ def drain(tx: Transaction) -> None:
         match(tx)
 
 
-def _after_task(tx: Transaction, old: Record | None, new: Task, jobs: dict[str, None]) -> None:
+def _after_task(tx: Transaction, new: Task, jobs: dict[str, None]) -> None:
     """An ended task may end its job, and lets others run or never run; a revived one does the opposite."""
-    was_final = isinstance(old, Task) and old.status in TASK_FINAL
     is_final = new.status in TASK_FINAL
-    if was_final == is_final:
-        return
     jobs[new.job_id] = None
     index = tx.state.index
     stage = tx.find(Stage, new.stage_id)
@@ -60,9 +58,7 @@ def _after_task(tx: Transaction, old: Record | None, new: Task, jobs: dict[str, 
             for dependent in dependents:
                 index.reviews[dependent] = 0
     for dependent in index.pairs.get(stage.id, ()):
-        other = tx.find(Stage, dependent)
-        if other is not None:
-            review_one(tx, other, new.position - stage.first)
+        review_one(tx, tx.get(Stage, dependent), new.position - stage.first)
     if is_final and new.status is TaskStatus.FAILED:
         job = tx.find(Job, new.job_id)
         if job is not None and job.on_failure is OnFailure.STOP:
@@ -70,12 +66,17 @@ def _after_task(tx: Transaction, old: Record | None, new: Task, jobs: dict[str, 
 
 
 def _finish(tx: Transaction, job_id: str) -> None:
-    """A job ends when all its tasks exist and have ended."""
+    """
+    A job ends when all its tasks have been made and none is left that has not ended.
+
+    One whose row could not be read at a start is missing and is waited for no more: the job has failed, and says so.
+    """
     job = tx.find(Job, job_id)
     if job is None or job.status in JOB_FINAL:
         return
     tally = tx.state.index.tallies.get(job_id, {})
-    if sum(tally.get(status, 0) for status in TASK_FINAL) < job.tasks:
+    ended = sum(tally.get(status, 0) for status in TASK_FINAL)
+    if tx.state.unfolded(job_id) < job.tasks or ended < sum(tally.values()):
         return
     counts = tuple((str(status), count) for status, count in sorted(tally.items()) if count)
     if job.status is JobStatus.CANCELLING:
@@ -84,5 +85,7 @@ def _finish(tx: Transaction, job_id: str) -> None:
         tx.move(job, Verb.COMPLETE, ended_at_ms=tx.now_ms, counts=counts)
     else:
         told = ", ".join(f"{count} {status}" for status, count in counts if status != "completed")
+        if ended < job.tasks:
+            told += f"{', ' if told else ''}{job.tasks - ended} missing"
         reason = f"of {job.tasks} tasks {told}"
         tx.move(job, Verb.FAIL, reason=reason, ended_at_ms=tx.now_ms, counts=counts)

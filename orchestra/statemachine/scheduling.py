@@ -60,7 +60,7 @@ def lacking(state: State, worker: Worker, shape: Shape) -> str:
 def head(state: State, shape: Shape) -> Rank | None:
     """The first queued task's entry of a shape. Drops entries that are stale; changes nothing else."""
     index = state.index
-    heap = index.ready.get(shape)
+    heap = index.ready[shape]
     while heap:
         entry = heap[0]
         if index.offered.get(entry[3]) != entry:
@@ -74,8 +74,7 @@ def head(state: State, shape: Shape) -> Rank | None:
             del index.offered[entry[3]]
             continue
         return entry
-    if heap is not None:
-        del index.ready[shape]
+    del index.ready[shape]
     return None
 
 
@@ -208,8 +207,9 @@ def lease(tx: Transaction, stage_id: str, worker: Worker) -> Attempt:
 
 
 def ahead_of(state: State, task: Task, stage: Stage, job: Job) -> int:
-    """How many stages with queued tasks of the same shape stand before this task's."""
+    """How many other stages with queued tasks of the same shape stand before this task's."""
     shape = shape_of(stage)
     rank = job.submitted_at_ms - (job.priority + stage.priority) * state.settings.aging_ms
     mine: Rank = (rank, job.number, task.position, stage.id)
-    return sum(1 for entry in set(state.index.ready.get(shape, ())) if entry < mine)
+    entries = set(state.index.ready.get(shape, ()))
+    return sum(1 for entry in entries if entry < mine and entry[3] != stage.id)

@@ -6,8 +6,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TypeVar, cast
 
+from orchestra.statemachine import ids
 from orchestra.statemachine.index import Index
-from orchestra.statemachine.lifecycles import JobStatus, TaskStatus, WorkerStatus
+from orchestra.statemachine.lifecycles import JOB_FINAL, JobStatus, TaskStatus, WorkerStatus
 from orchestra.statemachine.records import (
     KIND_OF,
     KINDS,
@@ -59,8 +60,8 @@ class State:
         return self.index.job_stages.get(job_id, [])
 
     def unfolded(self, job_id: str) -> int:
-        """How many of a job's tasks exist as rows."""
-        return sum(self.index.tallies.get(job_id, {}).values())
+        """Up to which position a job's tasks have been made."""
+        return self.index.unfolded.get(job_id, 0)
 
     def is_stopping(self, job: Job) -> bool:
         """Whether no further task of the job may start: it is being cancelled, or stops at its first failure."""
@@ -109,14 +110,27 @@ def load(rows: Iterable[Record], at_ms: int) -> State:
             state.pulses[worker.id] = Pulse(at_ms)
     state.index.finished = deque(sorted(state.index.finished))  # by their ends, as they came
     for job in state.each(Job):
-        if state.unfolded(job.id) < job.tasks:
+        if state.unfolded(job.id) < job.tasks and job.status not in JOB_FINAL:
             state.index.unfolding[job.id] = None
+        _count_missing(state, job)
         if state.is_stopping(job):
             state.index.cancelling[job.id] = 1
         for stage in state.stages(job.id):
             if stage.after or stage.pairwise:
                 state.index.reviews[stage.id] = 0
     return state
+
+
+def _count_missing(state: State, job: Job) -> None:
+    """A task whose row could not be read never completes: what comes after it must not wait for it."""
+    unfolded = state.unfolded(job.id)
+    if sum(state.index.tallies[job.id].values()) == unfolded:
+        return
+    tasks = state.rows["task"]
+    for stage in state.stages(job.id):
+        made = range(stage.first, min(stage.first + stage.size, unfolded + 1))
+        missing = sum(ids.task_id(job.id, position) not in tasks for position in made)
+        state.index.stage_tallies[stage.id].broken += missing
 
 
 def _has_parent(state: State, row: Record) -> bool:

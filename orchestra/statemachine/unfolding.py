@@ -34,11 +34,8 @@ def advance(tx: Transaction, budget: int) -> int:
 
 def _unfold(tx: Transaction, job_id: str, budget: int) -> int:
     state = tx.state
-    job = tx.find(Job, job_id)
+    job = tx.get(Job, job_id)
     position = state.unfolded(job_id) + 1
-    if job is None or position > job.tasks:
-        del state.index.unfolding[job_id]
-        return budget
     stages = state.stages(job_id)
     number = _stage_at(stages, position)
     while budget > 0 and position <= job.tasks:
@@ -110,7 +107,10 @@ def verdict_of(state: State, stage: Stage, offset: int) -> str:
         if tally.completed < upstream.size:
             verdict = "wait"
     for index in stage.pairwise:
-        other = state.find(Task, ids.task_id(stage.job_id, stages[index].first + offset))
+        position = stages[index].first + offset
+        other = state.find(Task, ids.task_id(stage.job_id, position))
+        if other is None and position <= state.unfolded(stage.job_id):
+            return "never"  # its row could not be read
         if other is None or other.status not in TASK_FINAL:
             verdict = "wait"
         elif other.status is not TaskStatus.COMPLETED:
@@ -138,12 +138,9 @@ def skip(tx: Transaction, task: Task, stage: Stage) -> None:
 
 def _review(tx: Transaction, stage_id: str, budget: int) -> int:
     index = tx.state.index
-    stage = tx.find(Stage, stage_id)
-    if stage is None:
-        del index.reviews[stage_id]
-        return budget
+    stage = tx.get(Stage, stage_id)
     offset = index.reviews[stage_id]
-    unfolded = index.stage_tallies[stage_id].unfolded
+    unfolded = min(stage.size, tx.state.unfolded(stage.job_id) - stage.first + 1)
     while budget > 0 and offset < unfolded:
         review_one(tx, stage, offset)
         offset += 1

@@ -10,7 +10,6 @@ from orchestra.statemachine import ids
 from orchestra.statemachine.index import Shape, shape_of
 from orchestra.statemachine.lifecycles import (
     JOB_FINAL,
-    JOB_SCHEDULABLE,
     TASK_FINAL,
     JobStatus,
     TaskStatus,
@@ -117,9 +116,7 @@ def _queued(state: State, task: Task, now_ms: int) -> list[Reason]:
     stands = _place(state, task, stage, job)
     if stands:
         reasons.append(stands)
-    if not reasons and job.status in JOB_SCHEDULABLE:
-        reasons.append(Reason("next", "it is given out with the next decision"))
-    return reasons
+    return reasons or [Reason("next", "it is given out with the next decision")]
 
 
 def _selector(task_id: str) -> str:
@@ -127,12 +124,7 @@ def _selector(task_id: str) -> str:
 
 
 def _place(state: State, task: Task, stage: Stage, job: Job) -> Reason | None:
-    queue = state.index.queues.get(stage.id, ())
-    before = 0
-    for other_id in queue:
-        if other_id == task.id:
-            break
-        before += 1
+    before = state.index.queues[stage.id].index(task.id)
     stages_before = ahead_of(state, task, stage, job)
     if not before and not stages_before:
         return None
@@ -292,11 +284,8 @@ def _first_with(state: State, job: Job, status: TaskStatus) -> Task | None:
             for entry in state.index.ready.get(shape, ()):
                 if ids.job_of(entry[3]) == job.id and state.index.queues.get(entry[3]):
                     return state.find(Task, state.index.queues[entry[3]][0])
-    for position in range(1, job.tasks + 1):
-        task = state.find(Task, ids.task_id(job.id, position))
-        if task is not None and task.status is status:
-            return task
-    return None
+    tasks = (state.find(Task, ids.task_id(job.id, number)) for number in range(1, job.tasks + 1))
+    return next((task for task in tasks if task is not None and task.status is status), None)
 
 
 def why_worker(state: State, worker: Worker, now_ms: int) -> WhyAnswered:
