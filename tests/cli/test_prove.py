@@ -64,8 +64,8 @@ def test_a_command_of_the_group_is_carried_out(
 
 @pytest.mark.usefixtures("with_sample")
 def test_a_command_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    assert carry_out(["prove", "smaple"]) == 2
-    assert "smaple" in capsys.readouterr().err
+    assert carry_out(["prove", "sampler"]) == 2
+    assert "sampler" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("proved", "code"), [(True, 0), (False, 1)])
