@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import secrets
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from orchestra.transports.mounting import Application
     from orchestra.transports.rate import Buckets
 
+LOG = logging.getLogger("orchestra.compose")
+
 _USUAL_THRESHOLD = 700
 _CALM_THRESHOLDS = (50_000, 20, 50)
 """Measured with 256 clients of small tasks: 40 to 65 us a task less than with Python's own (700, 10, 10)."""
@@ -42,7 +45,18 @@ DRAIN_MS = 5_000
 """At a stop of a server, what its own worker runs gets this long: service managers kill after 10 s or more."""
 
 
-DIALECTS: Mapping[str, Callable[[DialectPort], Dialect]] = MappingProxyType({})
+def _job_runner(port: DialectPort) -> Dialect:
+    from orchestra.dialects.job_runner import job_runner
+    from orchestra.engines.paths import kind_at
+
+    if not port.options.get("commands"):
+        LOG.warning("dialect job-runner: its list of commands is empty, so nothing runs")
+    return job_runner(port, kind_at)
+
+
+DIALECTS: Mapping[str, Callable[[DialectPort], Dialect]] = MappingProxyType(
+    {"job-runner": _job_runner}
+)
 """Dialects beside the native one, by the name that switches them on. Each imports its module when it is called."""
 
 

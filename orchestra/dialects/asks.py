@@ -6,6 +6,7 @@ A command may come bare or `Keyed`; queries, `ports.Story`, `ports.Log` and the 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
 from typing import Any
 
 import attrs
@@ -46,5 +47,21 @@ class Known:
     answer: object
 
 
-Ask = Command[Any] | Query[Any] | Keyed | Story | Log | AppendLog | Backup | Known
+@attrs.frozen(slots=True)
+class Dialogue:
+    """
+    Several things to ask, one after the other, for a wire whose one request is more than one of the core's.
+
+    Args:
+        begin: A generator that yields what to ask next, is sent the answer (or thrown the `OrchestraError`), and returns the whole's
+            answer. It does nothing but that, and ends after at most `DIALOGUE_MAX` asks.
+    """
+
+    begin: Callable[[], Generator[Ask, Any, object]]
+
+
+DIALOGUE_MAX = 2_000
+"""Asks of one request: a longer one is a loop."""
+
+Ask = Command[Any] | Query[Any] | Keyed | Story | Log | AppendLog | Backup | Known | Dialogue
 Watching = WatchOrders | WatchStory

@@ -28,12 +28,19 @@ from orchestra.statemachine.state import State
 from orchestra.statemachine.transaction import Transaction
 
 
+def label_of_worker(name: str) -> str:
+    """The label that every worker has without being given it: a stage that asks for it is bound to the workers of that name."""
+    return f"worker:{name}"
+
+
 def unable(worker: Worker, shape: Shape) -> str:
     """What the worker lacks for ever for work of this shape: ``app``, ``label``, a resource's name, or empty when able."""
     app, labels, needs = shape
     if app not in worker.apps:
         return "app"
-    if any(label not in worker.labels for label in labels):
+    if any(
+        label not in worker.labels and label != label_of_worker(worker.name) for label in labels
+    ):
         return "label"
     if needs:
         capacity = dict(worker.capacity)

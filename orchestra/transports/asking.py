@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from orchestra.dialects.asks import AppendLog, Ask, Backup, Keyed, Known
+from orchestra.dialects.asks import (
+    DIALOGUE_MAX,
+    AppendLog,
+    Ask,
+    Backup,
+    Dialogue,
+    Keyed,
+    Known,
+)
+from orchestra.errors import Defect, OrchestraError
 from orchestra.ports import Asker, Log, Story
 from orchestra.statemachine.commands import Command
 
@@ -36,5 +45,25 @@ async def put(asker: Asker, ask: Ask) -> object:
             return None
         case Known(answer):
             return answer
+        case Dialogue():
+            return await _hold(asker, ask)
         case _:
             return await asker.answer(ask)
+
+
+async def _hold(asker: Asker, dialogue: Dialogue) -> object:
+    asks = dialogue.begin()
+    try:
+        ask = next(asks)
+        for _ in range(DIALOGUE_MAX):
+            try:
+                answer = await put(asker, ask)
+            except OrchestraError as error:
+                ask = asks.throw(error)
+            else:
+                ask = asks.send(answer)
+    except StopIteration as ended:
+        return ended.value
+    finally:
+        asks.close()
+    raise Defect(f"a dialogue of more than {DIALOGUE_MAX} asks")

@@ -61,6 +61,16 @@ def test_resources_labels_and_apps_decide_where() -> None:
     assert where == {"a": gpu.worker_id, "b": gpu.worker_id, "c": plain.worker_id}
 
 
+def test_a_stage_is_bound_to_a_worker_by_the_label_of_its_name() -> None:
+    core = Core()
+    core.join("one", slots=2)
+    core.submit(StageDraft("a", "app", over=Span(0, 3), labels=("worker:two",)))
+    assert core.held() == []
+    two = core.join("two", slots=2)
+    assert {core.orders[order.attempt_id].worker_id for order in core.held()} == {two.worker_id}
+    assert len(core.held()) == 2
+
+
 def test_a_counted_resource_is_never_given_twice() -> None:
     core = Core()
     core.join(slots=4, capacity=GPU)

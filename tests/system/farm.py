@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -116,11 +116,11 @@ class Farm:
     def url(self, scheme: str = "http") -> str:
         return f"{scheme}://127.0.0.1:{self.port}"
 
-    async def serve(self, broken: str = "") -> Child:
-        """Start ``orchestra serve``, or one with a law broken, and wait until it says that it serves."""
+    async def serve(self, broken: str = "", further: Sequence[str] = ()) -> Child:
+        """Start ``orchestra serve`` with ``further`` words, or one with a law broken, and wait until it says that it serves."""
         program = ["tests.system.server", broken] if broken else ["orchestra"]
         words = ["serve", "--data", str(self.data), "--listen", f"127.0.0.1:{self.port}"]
-        child = self._start("server", [*program, *words, "--local-worker", "0", "--json"])
+        child = self._start("server", [*program, *words, "--local-worker", "0", "--json", *further])
         assert (await child.line())["address"] == f"127.0.0.1:{self.port}"
         self.ready_s = time.monotonic()
         return child
