@@ -146,7 +146,7 @@ def test_an_empty_list_lets_nothing_run(root: Path) -> None:
         ({"commands": ["bash"]}, "root"),
         ({"commands": ["bash"], "root": "scripts"}, "root"),
         ({"exact": "yes"}, "exact"),
-        ({"comands": ["bash"]}, "comands"),
+        ({"kommands": ["bash"]}, "kommands"),
     ],
 )
 def test_bad_options_stop_the_start(options: dict[str, Any], where: str) -> None:
