@@ -177,7 +177,7 @@ WORKER = Table(
     (
         Row(None, V.CREATE, W.ONLINE, "joined for the first time"),
         Row(W.ONLINE, V.LOSE, W.LOST, "silent for a whole lease; its work runs elsewhere"),
-        Row(W.LOST, V.RETURN, W.ONLINE, "heard again"),
+        Row(W.LOST, V.RETURN, W.ONLINE, "joined again"),
         Row(W.ONLINE, V.LEAVE, W.LEFT, "said goodbye"),
         Row(W.LOST, V.LEAVE, W.LEFT, "said goodbye after a silence"),
         Row(W.ONLINE, V.REPLACE, W.REPLACED, "a new process took its name; its lease runs out"),

@@ -119,7 +119,12 @@ def _enrol(tx: Transaction, known: Worker | None, command: JoinWorker) -> Worker
 
 
 def beat(tx: Transaction, report: Heartbeat) -> HeartbeatAnswered:
-    """Renew the lease of all that a worker holds, and repair what got lost between it and us. Commits nothing by itself."""
+    """
+    Renew the lease of all that a worker holds, and repair what got lost between it and us. Commits nothing by itself.
+
+    A lost worker has to join again: its subscription then is a new one, and no order that was sent before the silence, and given up in
+    it, can still arrive and be taken for a valid one.
+    """
     lease_ms, heartbeat_ms = tx.settings.lease_ms, tx.settings.heartbeat_ms
     worker = tx.find(Worker, report.worker_id)
     if worker is None or worker.incarnation != report.incarnation:
@@ -131,7 +136,7 @@ def beat(tx: Transaction, report: Heartbeat) -> HeartbeatAnswered:
         remedy = "join" if named in (None, worker.id) else "stop"
         return HeartbeatAnswered(False, lease_ms, heartbeat_ms, remedy=remedy)
     if worker.status is WorkerStatus.LOST:
-        worker = tx.move(worker, Verb.RETURN)
+        return HeartbeatAnswered(False, lease_ms, heartbeat_ms, remedy="join")
     tx.state.pulses[worker.id] = Pulse(
         tx.now_ms, report.load, report.memory_free_bytes, report.disk_free_bytes
     )

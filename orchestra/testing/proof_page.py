@@ -21,6 +21,7 @@ PAGE = Path("docs/proof.md")
 ORDER = (
     "explore",
     "core",
+    "rules",
     "simulate",
     "power-loss",
     "chaos",

@@ -86,7 +86,7 @@ class Membership:
             self._session.standing = Standing.REPLACED
             self.replaced = WorkerReplaced(error.message, where=error.where, remedy=error.remedy)
             return
-        self._act(self._session.joined(reply, sent_s))
+        self._act(self._session.joined(reply, sent_s, self._clock()))
         self._renewed()
 
     async def beat(self, asker: Asker) -> None:
@@ -101,7 +101,7 @@ class Membership:
         # Half a beat: after a silent connection, what is left before the fence is enough for another one.
         patience_s = max(BEAT_PATIENCE_S_MIN, session.heartbeat_ms / 2_000)
         reply = await _ask(asker, message, patience_s)
-        self._act(session.beaten(reply, sent_s))
+        self._act(session.beaten(reply, sent_s, self._clock()))
         if session.standing is Standing.MEMBER:
             self._renewed()
         elif session.standing is Standing.REPLACED:

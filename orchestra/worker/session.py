@@ -82,13 +82,13 @@ class WorkerSession:
         apps = () if self.draining else self.introduction.apps
         return attrs.evolve(self.introduction, apps=apps, holding=self.holdings.holding)
 
-    def joined(self, reply: WorkerJoined, sent_s: float) -> tuple[Action, ...]:
-        """The orchestrator took the introduction that was sent at ``sent_s``."""
+    def joined(self, reply: WorkerJoined, sent_s: float, now_s: float) -> tuple[Action, ...]:
+        """The orchestrator took the introduction that was sent at ``sent_s``; its answer is read at ``now_s``."""
         self.worker_id = reply.worker_id
         self.incarnation = reply.incarnation
         self.standing = Standing.MEMBER
         self._renew(reply.lease_ms, reply.heartbeat_ms, sent_s)
-        return self._repaired(reply.orders, reply.foreign, sent_s)
+        return self._repaired(reply.orders, reply.foreign, now_s)
 
     def beating(self, *, load: float, memory_free_bytes: int, disk_free_bytes: int) -> Heartbeat:
         """The heartbeat to send now."""
@@ -101,32 +101,37 @@ class WorkerSession:
             disk_free_bytes=disk_free_bytes,
         )
 
-    def beaten(self, reply: HeartbeatAnswered, sent_s: float) -> tuple[Action, ...]:
-        """The answer to a heartbeat that was sent at ``sent_s``. Look at `standing` afterwards."""
+    def beaten(self, reply: HeartbeatAnswered, sent_s: float, now_s: float) -> tuple[Action, ...]:
+        """The answer to a heartbeat that was sent at ``sent_s``, read at ``now_s``. Look at `standing` afterwards."""
         if not reply.known:
             replaced = reply.remedy == "stop"
             self.standing = Standing.REPLACED if replaced else Standing.STRANGER
             return ()
         self.standing = Standing.MEMBER
         self._renew(reply.lease_ms, reply.heartbeat_ms, sent_s)
-        return self._repaired(reply.orders, reply.foreign, sent_s)
+        return self._repaired(reply.orders, reply.foreign, now_s)
 
     def leaving(self) -> LeaveWorker:
         """The goodbye."""
         return LeaveWorker(worker_id=self.worker_id, incarnation=self.incarnation)
 
     def _repaired(
-        self, orders: Iterable[Order], foreign: Iterable[str], sent_s: float
+        self, orders: Iterable[Order], foreign: Iterable[str], now_s: float
     ) -> tuple[Action, ...]:
         actions = list(self.holdings.disowned(foreign))
         for order in orders:
-            action = self.ordered(order, sent_s)
+            action = self.ordered(order, now_s)
             if action is not None:
                 actions.append(action)
         return tuple(actions)
 
     def ordered(self, order: Order, now_s: float) -> Action | None:
-        """An order came, perhaps not for the first time. After the fence it is passed over: the next answer brings what is still wanted."""
+        """
+        An order came, perhaps not for the first time.
+
+        After the fence it is passed over, be it that it came with an answer which a frozen process reads only now: the work may run
+        elsewhere already, and the next answer brings what is still wanted.
+        """
         if self.draining:
             return self.holdings.ordered(order, refusal="its worker is about to leave")
         fence_s = self.fence_s

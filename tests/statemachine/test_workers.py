@@ -14,7 +14,7 @@ from orchestra.statemachine.commands import (
 )
 from orchestra.statemachine.ending import backoff_ms
 from orchestra.statemachine.queries import GetJob, GetTask, ListWorkers
-from orchestra.statemachine.records import Attempt, Cause, Stage
+from orchestra.statemachine.records import Attempt, Cause, Stage, Worker
 from orchestra.statemachine.replies import HeartbeatAnswered
 from orchestra.statemachine.reports import Happening
 from orchestra.testing.core import Core
@@ -65,7 +65,8 @@ def test_a_late_result_is_kept_as_evidence_and_changes_nothing() -> None:
     assert evidence.late_result == b'"late"'
     answered = core.beat(frozen, first)
     assert isinstance(answered, HeartbeatAnswered)
-    assert answered.foreign == (first,)
+    assert answered.remedy == "join"
+    assert core.join("w1", holding=(first,)).foreign == (first,)
 
 
 def test_a_reconnect_adopts_and_a_new_process_fences() -> None:
@@ -186,6 +187,25 @@ def test_a_run_limit_is_enforced_when_the_worker_does_not() -> None:
     core.report(attempt, Happening.STOPPED)
     task = core.ask(GetTask("last"))
     assert (task.status, task.cause) == ("failed", "timeout")
+
+
+def test_a_worker_that_was_given_up_joins_again_before_it_beats() -> None:
+    """Its new subscription holds none of the orders that were sent, and given up, before."""
+    core = Core()
+    joined = core.join()
+    core.submit()
+    core.advance(7_000)
+    answered = core.beat(joined)
+    assert isinstance(answered, HeartbeatAnswered)
+    assert (answered.known, answered.remedy, answered.orders) == (False, "join", ())
+    given_up = core.state.find(Worker, joined.worker_id)
+    assert given_up is not None
+    assert given_up.status == "lost"
+    again = core.join()
+    assert (again.worker_id, again.incarnation) == (joined.worker_id, joined.incarnation)
+    answered = core.beat(again)
+    assert isinstance(answered, HeartbeatAnswered)
+    assert answered.known
 
 
 def test_lost_orders_are_repeated_by_the_next_heartbeat() -> None:

@@ -17,7 +17,7 @@ from tests.worker.kit import introduction, order
 
 
 def joined(session: WorkerSession, sent_s: float = 100.0, *, lease_ms: int = 6_000) -> None:
-    assert session.joined(WorkerJoined("id", 3, lease_ms, 2_000, (), ()), sent_s) == ()
+    assert session.joined(WorkerJoined("id", 3, lease_ms, 2_000, (), ()), sent_s, sent_s) == ()
 
 
 def member(*, fence: Fence = "strict", lease_ms: int = 6_000) -> WorkerSession:
@@ -31,7 +31,7 @@ def test_a_join_lists_what_is_held_and_starts_what_is_missing() -> None:
     assert isinstance(session.ordered(order("a"), 100.0), Start)
     assert session.joining().holding == ("a",)
     reply = WorkerJoined("id", 4, 6_000, 2_000, (order("a"), order("b")), ())
-    assert session.joined(reply, 101.0) == (Start(order("b")),)
+    assert session.joined(reply, 101.0, 101.0) == (Start(order("b")),)
     assert session.telling(()).incarnation == 4
 
 
@@ -39,9 +39,9 @@ def test_the_lease_counts_from_the_moment_of_sending() -> None:
     session = member()
     session.ordered(order("a"), 100.0)
     assert session.fence_s == 104.0
-    session.beaten(HeartbeatAnswered(True, 6_000, 2_000), 102.0)
+    session.beaten(HeartbeatAnswered(True, 6_000, 2_000), 102.0, 102.0)
     assert session.fence_s == 106.0
-    session.beaten(HeartbeatAnswered(True, 6_000, 2_000), 101.0)
+    session.beaten(HeartbeatAnswered(True, 6_000, 2_000), 101.0, 101.0)
     assert session.fence_s == 106.0, "an answer that overtook another takes nothing back"
 
 
@@ -77,7 +77,7 @@ def test_the_order_is_always_fence_then_guardian_then_end_of_lease(
     session = WorkerSession(introduction())
     joined(session, sent_s, lease_ms=lease_ms)
     for beat_s in beats:
-        session.beaten(HeartbeatAnswered(True, lease_ms, 2_000), beat_s)
+        session.beaten(HeartbeatAnswered(True, lease_ms, 2_000), beat_s, beat_s)
     ends_s = max(sent_s, *beats) + lease_ms / 1_000 if beats else sent_s + lease_ms / 1_000
     assert session.fence_s is not None
     assert session.fence_s < session.guard_s < ends_s
@@ -98,7 +98,19 @@ def test_nothing_starts_after_the_fence_and_the_next_answer_brings_it_again() ->
     assert session.ordered(order("a"), 104.0) is None
     assert session.holdings.holding == ()
     answered = HeartbeatAnswered(True, 6_000, 2_000, orders=(order("a"),))
-    assert session.beaten(answered, 105.0) == (Start(order("a")),)
+    assert session.beaten(answered, 105.0, 105.0) == (Start(order("a")),)
+
+
+def test_an_answer_that_is_read_after_its_lease_starts_nothing() -> None:
+    """A process that was frozen while the answer waited for it must not begin what runs elsewhere by now."""
+    session = member()
+    answered = HeartbeatAnswered(True, 6_000, 2_000, orders=(order("a"),))
+    assert session.beaten(answered, 102.0, 106.0) == ()
+    fresh = WorkerSession(introduction())
+    reply = WorkerJoined("id", 3, 6_000, 2_000, (order("a"),), ())
+    assert fresh.joined(reply, 100.0, 104.0) == ()
+    assert fresh.holdings.holding == ()
+    assert fresh.beaten(answered, 105.0, 105.1) == (Start(order("a")),)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +121,7 @@ def test_an_answer_that_knows_nothing_of_it_changes_its_standing_only(
 ) -> None:
     session = member()
     session.ordered(order("a"), 100.0)
-    assert session.beaten(HeartbeatAnswered(False, 6_000, 2_000, remedy=remedy), 102.0) == ()
+    assert session.beaten(HeartbeatAnswered(False, 6_000, 2_000, remedy=remedy), 102.0, 102.0) == ()
     assert session.standing is standing
     assert session.fence_s == 104.0, "the lease was not renewed"
     assert session.holdings.holding == ("a",)
@@ -119,8 +131,8 @@ def test_what_is_not_its_own_any_more_is_killed_and_its_end_still_told() -> None
     session = member()
     session.ordered(order("a"), 100.0)
     answered = HeartbeatAnswered(True, 6_000, 2_000, foreign=("a", "unknown"))
-    assert session.beaten(answered, 102.0) == (Stop("a", "work", Rung.KILL, foreign=True),)
-    assert session.beaten(answered, 103.0) == ()
+    assert session.beaten(answered, 102.0, 102.0) == (Stop("a", "work", Rung.KILL, foreign=True),)
+    assert session.beaten(answered, 103.0, 103.0) == ()
     assert not session.holdings.takes_output("a")
     session.holdings.ended("a", Ended("completed", result=b"late"))
     (report,) = session.holdings.reporting(104.0)

@@ -14,6 +14,14 @@ from cyclopts import App
 
 COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
+        "core": (
+            "core",
+            "Play random schedules of the core: lost messages, crashes, freezes, and every invariant.",
+        ),
+        "rules": (
+            "rules",
+            "Take out each safety rule of the core in turn, and count the schedules until it is missed.",
+        ),
         "fuzz": (
             "fuzz",
             "Feed hostile input to every surface: it is taken or refused, nothing else.",

@@ -1,0 +1,127 @@
+"""Many schedules, on several processes, and what came of them together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import attrs
+
+from orchestra.errors import Defect
+from orchestra.statemachine.lifecycles import TABLES
+from orchestra.testing.schedules.run import Violated, run
+
+CHUNK = 500
+"""Schedules that a process plays in one go: some seconds."""
+
+TWICE_EVERY = 100
+"""Every so many schedules one is played a second time, and must give the same story and the same rows."""
+
+
+@attrs.frozen(slots=True)
+class Broken:
+    """A schedule that broke an invariant, with what the first one says."""
+
+    seed: int
+    why: str
+
+
+@attrs.frozen(slots=True)
+class Tally:
+    """
+    What schedules came to.
+
+    ``schedules`` were played in ``cpu_s`` seconds of CPU, ``twice`` of them a second time; they took ``steps`` steps of the core,
+    ``commits`` commits and ``simulated_ms``. ``taken`` are the rows of the tables that were taken.
+    """
+
+    schedules: int = 0
+    twice: int = 0
+    steps: int = 0
+    commits: int = 0
+    simulated_ms: int = 0
+    cpu_s: float = 0.0
+    taken: frozenset[tuple[str, str | None, str]] = frozenset()
+    broken: tuple[Broken, ...] = ()
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.schedules + other.schedules,
+            self.twice + other.twice,
+            self.steps + other.steps,
+            self.commits + other.commits,
+            self.simulated_ms + other.simulated_ms,
+            self.cpu_s + other.cpu_s,
+            self.taken | other.taken,
+            self.broken + other.broken,
+        )
+
+    @property
+    def never_taken(self) -> tuple[str, ...]:
+        """The rows of the tables that no schedule took, sorted, such as ``worker: lost --leave-->``."""
+        rows = [
+            (table.kind, row.source, row.verb) for table in TABLES.values() for row in table.rows
+        ]
+        return tuple(sorted(_told(row) for row in rows if row not in self.taken))
+
+
+def _told(row: tuple[str, str | None, str]) -> str:
+    kind, source, verb = row
+    return f"{kind}: {source or '(new)'} --{verb}-->"
+
+
+def chunk(first: int, count: int) -> Tally:
+    """Play the schedules of ``count`` seeds from ``first`` on; ends with the first that is broken."""
+    began_s = time.process_time()
+    steps = commits = simulated_ms = twice = played = 0
+    taken: set[tuple[str, str | None, str]] = set()
+    broken: list[Broken] = []
+    for seed in range(first, first + count):
+        doubled = seed % TWICE_EVERY == 0
+        played += 1
+        try:
+            done = run(seed, told=doubled)
+            if doubled:
+                twice += 1
+                again = run(seed, told=True)
+                if (again.lines, again.digest) != (done.lines, done.digest):
+                    raise Violated(f"I21: seed {seed} gives another story at the second time")
+        except (AssertionError, Defect) as error:
+            broken.append(Broken(seed, str(error)))
+            break
+        steps += done.steps
+        commits += done.commits
+        simulated_ms += done.simulated_ms
+        taken |= done.taken
+    cpu_s = time.process_time() - began_s
+    return Tally(
+        played, twice, steps, commits, simulated_ms, cpu_s, frozenset(taken), tuple(broken)
+    )
+
+
+def campaign(schedules: int, *, seed: int = 1, processes: int = 1) -> Iterator[Tally]:
+    """
+    Play ``schedules`` schedules from ``seed`` on; yields the sum so far after every chunk, and ends after a chunk with a broken one.
+
+    With one process everything happens in the caller's.
+    """
+    starts = range(seed, seed + schedules, CHUNK)
+    counts = [min(CHUNK, seed + schedules - first) for first in starts]
+    total = Tally()
+    if processes == 1:
+        for first, count in zip(starts, counts, strict=True):
+            total += chunk(first, count)
+            yield total
+            if total.broken:
+                return
+        return
+    # Spawned, not forked: the caller may have threads.
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        for tally in pool.map(chunk, starts, counts):
+            total += tally
+            yield total
+            if total.broken:
+                pool.shutdown(wait=True, cancel_futures=True)
+                return

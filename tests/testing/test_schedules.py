@@ -1,0 +1,96 @@
+"""Schedules of the core: none breaks an invariant, the same seed is the same story, and every rule that is taken out is missed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from random import Random
+
+import pytest
+
+from orchestra.testing.removed_rules import RULES, removed
+from orchestra.testing.schedules import FAULTS, Knobs, Violated, campaign, draw, drawn, play, run
+from orchestra.testing.schedules.campaign import chunk
+
+HUNTED = 5_000
+"""Every rule is missed within so many seeds."""
+
+
+def test_no_schedule_breaks_an_invariant() -> None:
+    *_, tally = campaign(1_000)
+    assert tally.broken == ()
+    assert (tally.schedules, tally.twice) == (1_000, 10)
+    assert tally.steps > 10_000
+    assert tally.simulated_ms > 3_600_000
+
+
+def test_the_schedules_take_nearly_every_row_of_the_tables() -> None:
+    *_, tally = campaign(1_000)
+    assert set(tally.never_taken) <= {
+        "job: queued --complete-->",
+        "project: archived --reopen-->",
+        "project: open --archive-->",
+        "task: (new) --bury-->",
+        "worker: replaced --leave-->",
+    }
+
+
+def test_processes_share_the_schedules_and_find_the_same() -> None:
+    *_, alone = campaign(600, seed=7)
+    *_, shared = campaign(600, seed=7, processes=2)
+    assert shared.cpu_s > 0
+    assert (shared.steps, shared.commits, shared.simulated_ms, shared.taken) == (
+        alone.steps,
+        alone.commits,
+        alone.simulated_ms,
+        alone.taken,
+    )
+
+
+def test_the_same_seed_is_the_same_story_whatever_hashing_does() -> None:
+    said: set[str] = set()
+    script = (
+        "from orchestra.testing.schedules import run\n"
+        "for seed in (3, 4):\n"
+        "    played = run(seed, told=True)\n"
+        "    print(played.lines, played.digest)\n"
+    )
+    for salt in ("0", "1", "2"):
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": salt},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        said.add(done.stdout)
+    assert len(said) == 1
+    assert run(3, told=True).lines != run(4, told=True).lines
+
+
+@pytest.mark.parametrize("name", list(RULES))
+def test_a_rule_that_is_taken_out_is_missed(name: str) -> None:
+    with removed(name):
+        tally = chunk(1, HUNTED)
+    assert tally.broken, f"{HUNTED} schedules did not miss {name}"
+    assert chunk(tally.broken[0].seed, 1).broken == (), "with the rule back, all is well"
+
+
+def test_a_violation_names_the_seed_the_line_that_replays_it_and_has_a_diagram() -> None:
+    with removed("deaf_job"):
+        with pytest.raises(Violated, match=r"prove core --seed 1 --schedules 1 --diagram"):
+            run(1)
+        lines, violation = play(1)
+    assert violation is not None
+    assert str(violation).startswith("I9")
+    rows = drawn(lines).splitlines()
+    assert rows[0].split()[:4] == ["ms", "people", "server", "w1"]
+    assert any("starts" in row for row in rows)
+
+
+def test_a_schedule_may_be_given_its_faults() -> None:
+    calm = Knobs(frozenset(), 2, 2, 2, "strict", 5_000, 0.0, 1)
+    done = run(1, knobs=calm, told=True)
+    assert not any("killed" in line.what or "freezes" in line.what for line in done.lines)
+    assert {fault for seed in range(50) for fault in draw(Random(seed)).faults} == set(FAULTS)
