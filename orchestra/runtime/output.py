@@ -17,7 +17,7 @@ def check_chunk(state: State, worker_id: str, incarnation: int, chunk: LogChunk)
     attempt = state.find(Attempt, chunk.attempt_id)
     if attempt is None:
         raise NotFound(f"there is no attempt {chunk.attempt_id!r}", where="attempt_id")
-    if (attempt.worker_id, attempt.incarnation) != (worker_id, incarnation):
+    if attempt.worker_id != worker_id or incarnation < attempt.incarnation:
         raise Conflict("the attempt is not this worker's", where="attempt_id")
     if chunk.stream not in ("stdout", "stderr"):
         raise Malformed("a stream is stdout or stderr", where="stream")

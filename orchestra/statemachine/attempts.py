@@ -28,9 +28,13 @@ def _take(tx: Transaction, command: AttemptsReported, report: AttemptReport) -> 
     attempt = tx.find(Attempt, report.attempt_id)
     if attempt is None:
         return "no such attempt"
-    if (attempt.worker_id, attempt.incarnation) != (command.worker_id, command.incarnation):
+    over = attempt.status in ATTEMPT_FINAL
+    # A process has one row in all its incarnations: what it tells late, in a later one, is evidence.
+    if attempt.worker_id != command.worker_id or not (
+        over or attempt.incarnation == command.incarnation
+    ):
         return "the attempt is not this worker's"
-    if attempt.status in ATTEMPT_FINAL:
+    if over:
         return _late(tx, attempt, report)
     if report.happening is Happening.PROGRESS:
         return _progress(tx, attempt, report)

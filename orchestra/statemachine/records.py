@@ -201,7 +201,8 @@ class Attempt:
 class Worker:
     """
     One process that runs attempts. Its identity is (name, incarnation): a new process under the same name gets a
-    row of its own with the next incarnation, and the former one's lease runs out (its work may still be alive).
+    row of its own with the next incarnation, and the former one's lease runs out (its work may still be alive). A process that was
+    given up and joins again keeps its row, and is its next incarnation.
 
     ``session`` is drawn by the process at its start, so that a reconnect is told from a replacement.
     """

@@ -25,8 +25,8 @@ def join(tx: Transaction, command: JoinWorker) -> WorkerJoined:
     """
     A worker's process introduces itself.
 
-    The same session is a reconnect and adopts what it holds. Another session takes the name over: the former process is fenced, and what
-    it held runs elsewhere when its lease is over.
+    The same session is a reconnect and adopts what it holds; after it was given up, as its next incarnation. Another session takes the
+    name over: the former process is fenced, and what it held runs elsewhere when its lease is over.
 
     Raises:
         Malformed: A field is out of bounds.
@@ -76,7 +76,8 @@ def _reconnect(tx: Transaction, worker: Worker, command: JoinWorker) -> Worker:
             remedy="start this one under another name",
         )
     if worker.status is WorkerStatus.LOST:
-        worker = tx.move(worker, Verb.RETURN)
+        # What was sent to it before the silence, or by it, must not pass for what belongs to its return.
+        worker = tx.move(worker, Verb.RETURN, incarnation=worker.incarnation + 1)
     fresh = evolve(
         worker,
         slots=command.slots,
@@ -122,12 +123,12 @@ def beat(tx: Transaction, report: Heartbeat) -> HeartbeatAnswered:
     """
     Renew the lease of all that a worker holds, and repair what got lost between it and us. Commits nothing by itself.
 
-    A lost worker has to join again: its subscription then is a new one, and no order that was sent before the silence, and given up in
-    it, can still arrive and be taken for a valid one.
+    A lost worker has to join again, as its next incarnation: its subscription then is a new one, and no order that was sent before the
+    silence, and given up in it, can still arrive and be taken for a valid one.
     """
     lease_ms, heartbeat_ms = tx.settings.lease_ms, tx.settings.heartbeat_ms
     worker = tx.find(Worker, report.worker_id)
-    if worker is None or worker.incarnation != report.incarnation:
+    if worker is None:
         return HeartbeatAnswered(False, lease_ms, heartbeat_ms, remedy="join")
     if worker.status is WorkerStatus.REPLACED:
         return HeartbeatAnswered(False, lease_ms, heartbeat_ms, remedy="stop")
@@ -135,7 +136,7 @@ def beat(tx: Transaction, report: Heartbeat) -> HeartbeatAnswered:
         named = tx.state.index.worker_names.get(worker.name)
         remedy = "join" if named in (None, worker.id) else "stop"
         return HeartbeatAnswered(False, lease_ms, heartbeat_ms, remedy=remedy)
-    if worker.status is WorkerStatus.LOST:
+    if worker.status is WorkerStatus.LOST or worker.incarnation != report.incarnation:
         return HeartbeatAnswered(False, lease_ms, heartbeat_ms, remedy="join")
     tx.state.pulses[worker.id] = Pulse(
         tx.now_ms, report.load, report.memory_free_bytes, report.disk_free_bytes

@@ -159,13 +159,17 @@ def test_workers_are_told_what_to_do_about_their_standing() -> None:
     assert remedy(core, joined, ids.new_id(99, 99)) == (False, "join")
     core.advance(6_001)
     assert core.ask(ListWorkers()).items[0].status == "lost"
-    assert core.join().worker_id == joined.worker_id
+    again = core.join()
+    assert again.worker_id == joined.worker_id
+    assert remedy(core, joined) == (False, "join"), "it was brought back, and does not know it"
     assert core.ask(ListWorkers()).items[0].status == "online"
     for _ in range(2):
-        core.apply(LeaveWorker(joined.worker_id, 1))
-    assert remedy(core, joined) == (False, "join")
+        core.apply(LeaveWorker(joined.worker_id, again.incarnation))
+    for each in (joined, again):
+        assert remedy(core, each) == (False, "join")
     core.join(session="s2")
-    assert remedy(core, joined) == (False, "stop")
+    for each in (joined, again):
+        assert remedy(core, each) == (False, "stop")
     with pytest.raises(Conflict, match="the worker is left"):
         core.apply(PauseWorker(joined.worker_id))
 

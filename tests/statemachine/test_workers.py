@@ -202,7 +202,10 @@ def test_a_worker_that_was_given_up_joins_again_before_it_beats() -> None:
     assert given_up is not None
     assert given_up.status == "lost"
     again = core.join()
-    assert (again.worker_id, again.incarnation) == (joined.worker_id, joined.incarnation)
+    assert (again.worker_id, again.incarnation) == (joined.worker_id, joined.incarnation + 1)
+    stale = core.beat(joined)
+    assert isinstance(stale, HeartbeatAnswered)
+    assert stale.remedy == "join", "one that was told to join by an answer that it never read"
     answered = core.beat(again)
     assert isinstance(answered, HeartbeatAnswered)
     assert answered.known
