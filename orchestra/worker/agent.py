@@ -75,6 +75,7 @@ class Agent:
         drain_ms: How long a drain waits for what runs before it stops it.
         clock: Monotonic seconds. Engines' guardians compare with ``time.monotonic``.
         vitals: Tells how busy the machine is, called from a thread at each heartbeat; None tells nothing.
+        rng: Draws the jitter of pauses between connections.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Agent:
         drain_ms: int = DRAIN_MS,
         clock: Callable[[], float] = time.monotonic,
         vitals: Callable[[], detect.Vitals] | None = detect.vitals,
+        rng: random.Random | None = None,
     ) -> None:
         self._connect = connect
         self._capacity = capacity
@@ -117,8 +119,8 @@ class Agent:
         self._retiring = anyio.Event()
         self._finished = anyio.Event()
         self._failure: OrchestraError | None = None
-        # Jitter only: nothing depends on nobody guessing it.
-        self._rng = random.Random()
+        # Nothing depends on nobody guessing it.
+        self._rng = rng or random.Random()
         self._tries = 0
         self._task_status: TaskStatus[str] | None = None
         """What `run` was given; None before it runs."""

@@ -9,8 +9,9 @@ from random import Random
 
 import pytest
 
+from orchestra.testing.diagram import drawn
 from orchestra.testing.removed_rules import RULES, removed
-from orchestra.testing.schedules import FAULTS, Knobs, Violated, campaign, draw, drawn, play, run
+from orchestra.testing.schedules import FAULTS, Knobs, Violated, campaign, draw, play, run
 from orchestra.testing.schedules.campaign import chunk
 
 HUNTED = 5_000

@@ -22,6 +22,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "rules",
             "Take out each safety rule of the core in turn, and count the schedules until it is missed.",
         ),
+        "simulate": (
+            "simulate",
+            "Play the whole system on a simulated net, disk, clock and machines, under drawn faults.",
+        ),
         "fuzz": (
             "fuzz",
             "Feed hostile input to every surface: it is taken or refused, nothing else.",

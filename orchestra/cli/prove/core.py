@@ -12,8 +12,9 @@ from cyclopts import Parameter
 from orchestra.cli import exits, speech
 from orchestra.cli.prove.concluding import Json, Write, conclude
 from orchestra.errors import Malformed
+from orchestra.testing.diagram import drawn
 from orchestra.testing.proof_page import Evidence
-from orchestra.testing.schedules import Broken, Tally, campaign, drawn, play
+from orchestra.testing.schedules import Broken, Tally, campaign, play
 
 SCHEDULES_MAX = 1_000_000_000
 PROCESSES_MAX = 1_024

@@ -5,7 +5,6 @@ Schedules of the core: the real `step` and the real far end of a worker, over a 
 """
 
 from orchestra.testing.schedules.campaign import Broken, Tally, campaign, chunk
-from orchestra.testing.schedules.diagram import drawn
 from orchestra.testing.schedules.knobs import FAULTS, Knobs, draw
 from orchestra.testing.schedules.run import Played, Violated, play, run
 
@@ -19,7 +18,6 @@ __all__ = [
     "campaign",
     "chunk",
     "draw",
-    "drawn",
     "play",
     "run",
 ]

@@ -10,12 +10,13 @@ import attrs
 from orchestra.statemachine.effects import StartAttempt, StopAttempt
 from orchestra.statemachine.lifecycles import JOB_FINAL, TASK_FINAL, AttemptStatus, TaskStatus
 from orchestra.statemachine.records import Attempt, Job, Task, Worker
+from orchestra.testing.diagram import Line
 from orchestra.testing.schedules.knobs import Knobs, draw
 from orchestra.testing.schedules.machine import Machine
 from orchestra.testing.schedules.net import Net
 from orchestra.testing.schedules.people import People
 from orchestra.testing.schedules.server import Server
-from orchestra.testing.schedules.world import START_MS, Line, Violated, World
+from orchestra.testing.schedules.world import START_MS, Violated, World
 
 __all__ = ["Played", "Violated", "play", "run"]
 
@@ -212,7 +213,7 @@ def run(seed: int, *, knobs: Knobs | None = None, told: bool = False) -> Played:
 
     Args:
         knobs: What may go wrong; drawn from the seed by default.
-        told: Keep the story, for `diagram.drawn`.
+        told: Keep the story, for `testing.diagram.drawn`.
 
     Raises:
         Violated: It broke an invariant.

@@ -6,8 +6,7 @@ import heapq
 from collections.abc import Callable
 from random import Random
 
-import attrs
-
+from orchestra.testing.diagram import Line
 from orchestra.testing.schedules.knobs import Knobs
 
 START_MS = 1_000_000
@@ -18,15 +17,6 @@ EVENTS_MAX = 200_000
 
 class Violated(AssertionError):
     """A schedule broke an invariant. The message says which, when, and how it is played again."""
-
-
-@attrs.define(slots=True)
-class Line:
-    """One line of what happened: when, in whose column, what."""
-
-    at_ms: int
-    who: str
-    what: str
 
 
 class World:
@@ -97,7 +87,7 @@ class World:
     def tell(self, who: str, what: str) -> None:
         """Note what happened, when somebody wants to read it."""
         if self.lines is not None:
-            self.lines.append(Line(self.now_ms, who, what))
+            self.lines.append(Line(self.now_ms - START_MS, who, what))
 
     def violated(self, what: str) -> None:
         """Raise `Violated`."""

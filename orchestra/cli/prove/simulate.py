@@ -1,0 +1,98 @@
+"""``prove simulate``: the whole system in one process, under drawn faults."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from orchestra.cli import exits, speech
+from orchestra.cli.prove.concluding import Json, Write, conclude
+from orchestra.errors import Malformed
+from orchestra.testing.diagram import drawn
+from orchestra.testing.proof_page import Evidence
+from orchestra.testing.simulation.campaign import Tally, campaign, play_seed
+from orchestra.testing.simulation.simulation import Failed
+
+SIMULATIONS_MAX = 1_000_000_000
+PROCESSES_MAX = 1_024
+HOUR_MS = 3_600_000
+
+
+def simulate(
+    *,
+    simulations: Annotated[int, Parameter(help="How many are played.")] = 200,
+    seed: Annotated[int, Parameter(help="The seed of the first; the others count on.")] = 1,
+    processes: Annotated[
+        int | None, Parameter(help="How many at the same time. [default: one for each cpu]")
+    ] = None,
+    diagram: Annotated[bool, Parameter(help="Show what happened, for one simulation.")] = False,
+    write: Write = None,
+    json: Json = False,
+) -> int:
+    """
+    Play the whole system on a simulated net, disk, clock and machines, under drawn faults.
+
+    Server, workers, client and the bytes between them are the real ones. Processes are killed and frozen, machines lose their power, the
+    net is cut one way, the disk fails and fills up, clocks are set. Then all heals, and everything that was accepted has to end, once.
+    """
+    for name, number, most in (
+        ("--simulations", simulations, SIMULATIONS_MAX),
+        ("--processes", processes if processes is not None else 1, PROCESSES_MAX),
+    ):
+        if not 1 <= number <= most:
+            raise Malformed(f"must be from 1 to {most}, not {number}", where=name)
+    if diagram and simulations != 1:
+        raise Malformed("a diagram is of one: add --simulations 1", where="--diagram")
+    if diagram:
+        return _shown(seed)
+    began_s = time.monotonic()
+    processes = processes or os.cpu_count() or 1
+    tally = deque(campaign(simulations, seed=seed, processes=processes), maxlen=1)[0]
+    if tally.broken:
+        broken = tally.broken[0]
+        _shown(broken.seed)
+        speech.put(f"{speech.clean(broken.why)}\nsee it again:")
+        speech.put(
+            f"python -m orchestra prove simulate --seed {broken.seed} --simulations 1 --diagram"
+        )
+        return exits.FAILED
+    evidence = _evidence(tally, seed, time.monotonic() - began_s)
+    return conclude(evidence, proved=True, page=write, json=json)
+
+
+def _shown(seed: int) -> int:
+    try:
+        plan, done = play_seed(seed)
+    except Failed as failed:
+        speech.put(drawn(failed.lines))
+        speech.put(f"{type(failed.cause).__name__}: {speech.clean(str(failed.cause))}")
+        return exits.FAILED
+    speech.put(drawn(done.lines))
+    speech.put(f"plan: {plan}")
+    return exits.OK
+
+
+def _evidence(tally: Tally, seed: int, seconds: float) -> Evidence:
+    hours = tally.simulated_ms / HOUR_MS
+    figures = (
+        ("simulations", f"{tally.simulations:,}, of which {tally.twice:,} were played twice"),
+        ("troubles", f"{tally.troubles:,}"),
+        ("commits", f"{tally.commits:,}"),
+        ("callbacks of the event loop", f"{tally.callbacks:,}"),
+        ("simulated time", f"{hours:,.0f} h"),
+        ("rate", f"{tally.simulations / seconds:,.1f} simulations/s"),
+        ("simulated hours per CPU hour", f"{hours * 3_600 / max(tally.cpu_s, 1e-9):,.0f}"),
+        ("violations", "0"),
+    )
+    return Evidence(
+        name="simulate",
+        title="The whole system, simulated",
+        command=f"python -m orchestra prove simulate --simulations {tally.simulations} --seed {seed}",
+        figures=figures,
+        seeds=f"{seed} to {seed + tally.simulations - 1}",
+        result="No simulation broke an invariant, and each that was played twice gave the same story and the same rows.",
+    )

@@ -1,0 +1,25 @@
+"""The faults that a simulation may meet, by name, to be combined with ``|``."""
+
+from __future__ import annotations
+
+NONE: frozenset[str] = frozenset()
+
+CRASHES = frozenset({"kill", "vanish", "crash_at_commit"})
+"""A process is killed; a worker's machine loses its power, and nobody tells its peers; the server is killed around its n-th commit."""
+
+PAUSES = frozenset({"freeze"})
+"""A process does nothing for a while and does not know it, as with SIGSTOP or a suspended machine."""
+
+NET = frozenset({"cut", "reset", "slow"})
+"""Nothing gets through in one direction; every connection of a place breaks; bytes take seconds."""
+
+DISK = frozenset({"fail_commit", "full_disk"})
+"""A commit fails, stored or not; there is no space for a while."""
+
+CLOCK = frozenset({"step_clock"})
+"""The wall clock of the server's machine is set, by up to an hour in either direction."""
+
+LEAVING = frozenset({"drain"})
+"""A worker says goodbye in good order, and comes back."""
+
+ALL = CRASHES | PAUSES | NET | DISK | CLOCK | LEAVING

@@ -1,0 +1,127 @@
+"""Many simulations of the sample on several processes, and what came of them together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from random import Random
+
+import attrs
+
+from orchestra.testing import faults
+from orchestra.testing.simulation.cluster import Shape
+from orchestra.testing.simulation.plan import Plan, draw
+from orchestra.testing.simulation.sample import Scenario, sample_app
+from orchestra.testing.simulation.simulation import Failed, Simulated, play
+
+CHUNK = 50
+"""Simulations that a process plays in one go: some seconds."""
+
+TWICE_EVERY = 25
+"""Every so many simulations one is played a second time, and must give the same story and the same rows."""
+
+
+@attrs.frozen(slots=True)
+class Broken:
+    """A simulation that broke something: its seed, its plan, and what the first violation says."""
+
+    seed: int
+    plan: str
+    why: str
+
+
+@attrs.frozen(slots=True)
+class Tally:
+    """What simulations came to: how many, how many of them twice, troubles, commits, callbacks, simulated ms, and seconds of CPU."""
+
+    simulations: int = 0
+    twice: int = 0
+    troubles: int = 0
+    commits: int = 0
+    callbacks: int = 0
+    simulated_ms: int = 0
+    cpu_s: float = 0.0
+    broken: tuple[Broken, ...] = ()
+
+    def __add__(self, other: Tally) -> Tally:
+        ours, theirs = attrs.astuple(self, recurse=False), attrs.astuple(other, recurse=False)
+        return Tally(*(a + b for a, b in zip(ours, theirs, strict=True)))
+
+
+def drawn_shape(seed: int) -> Shape:
+    """The cluster of a seed."""
+    rng = Random(f"shape {seed}")
+    return Shape(
+        sample_app().tasks,
+        workers=rng.randint(1, 3),
+        slots=rng.randint(1, 3),
+        transport=rng.choice(("websocket", "websocket", "http")),
+        fence=rng.choice(("strict", "strict", "strict", "patient")),
+    )
+
+
+def play_seed(seed: int) -> tuple[Plan, Simulated]:
+    """Play the sample under the plan of a seed. Raises `Failed`."""
+    shape = drawn_shape(seed)
+    plan = draw(seed, faults.ALL, shape.names)
+    return plan, play(Scenario(shape.tasks), shape, plan)
+
+
+def chunk(first: int, count: int) -> Tally:
+    """Play the simulations of ``count`` seeds from ``first`` on; ends with the first that is broken."""
+    total = Tally()
+    for seed in range(first, first + count):
+        total += _one(seed)
+        if total.broken:
+            break
+    return total
+
+
+def _one(seed: int) -> Tally:
+    began_s = time.process_time()
+    twice = seed % TWICE_EVERY == 0
+    try:
+        plan, done = play_seed(seed)
+        again = play_seed(seed)[1] if twice else done
+    except Failed as failed:
+        shape = drawn_shape(seed)
+        told = str(draw(seed, faults.ALL, shape.names))
+        why = f"{type(failed.cause).__name__}: {failed.cause}"
+        return Tally(simulations=1, broken=(Broken(seed, told, why),))
+    broken: tuple[Broken, ...] = ()
+    if again.digest != done.digest:
+        broken = (Broken(seed, str(plan), "I21: it gives another story at the second time"),)
+    return Tally(
+        1,
+        int(twice),
+        len(plan.troubles),
+        done.commits,
+        done.callbacks,
+        done.simulated_ms,
+        time.process_time() - began_s,
+        broken,
+    )
+
+
+def campaign(simulations: int, *, seed: int = 1, processes: int = 1) -> Iterator[Tally]:
+    """Play ``simulations`` simulations from ``seed`` on; yields the sum so far, and ends after a chunk with a broken one."""
+    starts = range(seed, seed + simulations, CHUNK)
+    counts = [min(CHUNK, seed + simulations - first) for first in starts]
+    total = Tally()
+    if processes == 1:
+        for first, count in zip(starts, counts, strict=True):
+            total += chunk(first, count)
+            yield total
+            if total.broken:
+                return
+        return
+    # Spawned, not forked: the caller may have threads.
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        for tally in pool.map(chunk, starts, counts):
+            total += tally
+            yield total
+            if total.broken:
+                pool.shutdown(wait=True, cancel_futures=True)
+                return

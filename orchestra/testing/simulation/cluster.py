@@ -1,0 +1,264 @@
+"""
+The machines of a simulation: a server, workers, and people, each the real program over a simulated net, disk and clock.
+
+The server is the real orchestrator behind the real HTTP and websocket server; a worker is the real agent with the real engine for
+callables; all that differs is what the operating system would have given them.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import AsyncGenerator, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextvars import Context
+from random import Random
+from typing import Any, Literal
+
+import anyio
+import attrs
+
+from orchestra.calls import TaskFunction
+from orchestra.compose import engines_for, http_api
+from orchestra.config import Address, Config
+from orchestra.dialects.native import native_dialect
+from orchestra.errors import Unavailable
+from orchestra.ports import Asker
+from orchestra.runtime.clock import SteadyClock
+from orchestra.runtime.orchestrator import Orchestrator
+from orchestra.testing.simulation.disk import Disk, DiskStore
+from orchestra.testing.simulation.loop import Process, SimulatedLoop
+from orchestra.testing.simulation.network import Network
+from orchestra.testing.simulation.plan import Plan
+from orchestra.testing.simulation.truth import Truth, WatchedEngine
+from orchestra.transports.connect import connect
+from orchestra.transports.door import Door
+from orchestra.transports.policy import policy_for
+from orchestra.transports.serve import serve
+from orchestra.worker.agent import Agent
+from orchestra.worker.session import WorkerReplaced
+
+EPOCH_S = 1_750_000_000.0
+"""Where the wall clocks stand at the start."""
+
+WAKING_S = 0.5
+"""A process that was frozen gets so long to notice."""
+
+CAPACITY = (("cpu", 4_000), ("memory", 1_000 * (8 << 30)))
+"""Of each worker, in thousandths: four cpus and 8 GiB."""
+
+PORT = 8_440
+SERVER = "server"
+PEOPLE = "people"
+
+Transport = Literal["websocket", "http"]
+
+
+@attrs.frozen(slots=True)
+class Shape:
+    """
+    What a cluster consists of.
+
+    Args:
+        tasks: What the workers can run.
+        workers: How many, each with so many ``slots``.
+        transport: By which the workers are connected.
+        fence: What workers do when they can not renew their lease; see `orchestra.worker.session`.
+    """
+
+    tasks: Mapping[str, TaskFunction[Any, Any]]
+    workers: int
+    slots: int
+    transport: Transport
+    fence: Literal["strict", "patient"]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The workers' names."""
+        return tuple(f"w{number}" for number in range(1, self.workers + 1))
+
+
+class Seeds:
+    """Seeds of stimuli, drawn from the plan's."""
+
+    def __init__(self, rng: Random) -> None:
+        self._rng = rng
+
+    def seed(self) -> int:
+        """128 bits."""
+        return self._rng.getrandbits(128)
+
+
+class Cluster:
+    """
+    All machines.
+
+    Args:
+        loop: On which everything runs.
+        shape: What there is.
+        plan: Its seed and latency; its troubles are made by `troubles`.
+    """
+
+    def __init__(self, loop: SimulatedLoop, shape: Shape, plan: Plan) -> None:
+        self.loop = loop
+        self.shape = shape
+        self.rng = Random(f"cluster {plan.seed}")
+        self.network = Network(loop, Random(f"network {plan.seed}"), plan.latency_ms / 1_000)
+        strict = shape.fence == "strict"
+        self.truth = Truth(self.now_ms, self.is_asleep, strict=strict)
+        self.disk = Disk(Random(f"disk {plan.seed}"), self._crash_server, self.truth.committed)
+        self.wall_step_s = 0.0
+        self.processes: dict[str, Process] = {}
+        self.graves: list[Process] = []
+        self._thawed: dict[str, float] = {}
+        self._lives: dict[str, int] = {}
+        self._agents: dict[str, Agent] = {}
+
+    def now_ms(self) -> int:
+        """Simulated milliseconds from the start."""
+        return round(self.loop.time() * 1_000)
+
+    def is_asleep(self, place: str) -> bool:
+        """Whether a place is frozen, or was until a moment ago."""
+        process = self.processes.get(place)
+        if process is not None and process.frozen:
+            return True
+        return self.loop.time() - self._thawed.get(place, -WAKING_S) < WAKING_S
+
+    # processes ------------------------------------------------------------------------------------------------------
+
+    def start(self, place: str) -> None:
+        """Start what runs at a place, unless it runs."""
+        there = self.processes.get(place)
+        if there is not None and there.alive:
+            return
+        process = self.processes[place] = Process(self.loop, place)
+        self._lives[place] = self._lives.get(place, 0) + 1
+        self.truth.tell(place, "starts")
+        program = self._serve() if place == SERVER else self._work(place)
+        self.loop.create_task(self._lived(place, process, program), context=process.context())
+
+    async def _lived(
+        self, place: str, process: Process, program: Coroutine[Any, Any, None]
+    ) -> None:
+        try:
+            await program
+        except WorkerReplaced:
+            self.truth.tell(place, "was replaced")
+        except Exception as error:  # noqa: BLE001 - whatever it is, a program that ends by it is a finding
+            told = "".join(traceback.format_exception(error))
+            self.truth.violated(f"{place} crashed: {error!r}\n{told}")
+        self.truth.tell(place, "has ended")
+        self._bury(place, process, silent=False)
+        self.later(self.rng.uniform(0.1, 3.0), lambda: self.start(place))
+
+    def kill(self, place: str, *, silent: bool = False) -> None:
+        """SIGKILL; ``silent``: its machine loses its power, and nobody is told."""
+        process = self.processes.get(place)
+        if process is None or not process.alive:
+            return
+        self.truth.tell(place, "loses its power" if silent else "is killed")
+        self._bury(place, process, silent=silent)
+
+    def _bury(self, place: str, process: Process, *, silent: bool) -> None:
+        process.kill()
+        self.graves.append(process)
+        self.network.died(process, silent=silent)
+        self.truth.all_died(place)
+
+    def _crash_server(self) -> None:
+        self.kill(SERVER)
+        self.later(self.rng.uniform(0.0, 3.0), lambda: self.start(SERVER))
+
+    def freeze(self, place: str, seconds: float) -> None:
+        """SIGSTOP, and SIGCONT after so long."""
+        process = self.processes.get(place)
+        if process is None or not process.alive or process.frozen:
+            return
+        self.truth.tell(place, f"freezes for {seconds:g} s")
+        process.freeze()
+        self.later(seconds, lambda: self.thaw(place, process))
+
+    def thaw(self, place: str, process: Process) -> None:
+        """SIGCONT."""
+        if process.alive and process.frozen:
+            self.truth.tell(place, "thaws")
+            self._thawed[place] = self.loop.time()
+            process.thaw()
+
+    def drain(self, place: str) -> None:
+        """SIGTERM to a worker: it ends what it has, says goodbye, and is started again."""
+        process, agent = self.processes.get(place), self._agents.get(place)
+        if process is not None and process.alive and agent is not None:
+            self.truth.tell(place, "is told to leave")
+            self.loop.create_task(agent.drain(2_000), context=process.context())
+
+    def later(self, seconds: float, action: Any) -> None:
+        """Do something to the machines, from outside of all."""
+        self.loop.call_later(seconds, action, context=Context())
+
+    def heal(self) -> None:
+        """Nothing goes wrong any more, and everything that was stopped goes on."""
+        self.truth.tell("world", "all heals")
+        self.network.heal()
+        self.disk.full = False
+        self.disk.failures.clear()
+        self.disk.crashes.clear()
+        for place in (SERVER, *self.shape.names):
+            process = self.processes.get(place)
+            if process is not None:
+                self.thaw(place, process)
+            self.start(place)
+
+    # programs -----------------------------------------------------------------------------------------------------
+
+    async def _serve(self) -> None:
+        clock = SteadyClock(
+            lambda: EPOCH_S + self.loop.time() + self.wall_step_s, monotonic_s=self.loop.time
+        )
+        seeds = Seeds(Random(f"seeds {self.rng.random()}"))
+        orchestrator = Orchestrator(DiskStore(self.disk), clock=clock, seeds=seeds)
+        config = Config(listen=Address("127.0.0.1", PORT))
+        policy = policy_for([native_dialect()])
+        from orchestra.transports.auth import open_gate
+
+        async with anyio.create_task_group() as group:
+            await group.start(orchestrator.run)
+            app = http_api(orchestrator, policy=policy)
+            door = Door(app, open_gate(config, policy), clock=self.loop.time)
+            await serve(door, config, stopping=app.close_streams)
+
+    async def _work(self, name: str) -> None:
+        engines = [
+            WatchedEngine(engine, self.truth, name)
+            for engine in engines_for(self.shape.tasks, None)
+        ]
+        agent = self._agents[name] = Agent(
+            self._dial,
+            engines,
+            name=name,
+            slots=self.shape.slots,
+            capacity=CAPACITY,
+            host={},
+            session=f"{name}-{self._lives[name]}",
+            fence=self.shape.fence,
+            clock=self.loop.time,
+            vitals=None,
+            rng=Random(f"{name} {self.rng.random()}"),
+        )
+        await agent.run()
+
+    def _dial(self) -> AbstractAsyncContextManager[Asker]:
+        scheme = "ws" if self.shape.transport == "websocket" else "http"
+        return self._dialled(f"{scheme}://127.0.0.1:{PORT}")
+
+    @asynccontextmanager
+    async def _dialled(self, url: str) -> AsyncGenerator[Asker]:
+        try:
+            async with connect(url) as asker:
+                yield asker
+        except TimeoutError as error:
+            raise Unavailable(str(error)) from None
+
+    def people(self) -> AbstractAsyncContextManager[Asker]:
+        """A connection of the people's."""
+        return connect(f"http://127.0.0.1:{PORT}")

@@ -1,0 +1,310 @@
+"""One simulation: a plan played with a test, then peace, then the reckoning."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from hashlib import sha256
+from random import Random
+from typing import Any
+from unittest import mock
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import attrs
+
+from orchestra.calls import Calls, TaskFunction
+from orchestra.client import Client, Job
+from orchestra.dialects.units import duration_ms
+from orchestra.engines import context as engine_context
+from orchestra.statemachine.commands import SubmitJob
+from orchestra.testing.diagram import Line
+from orchestra.testing.simulation.cluster import PORT, SERVER, Cluster, Shape
+from orchestra.testing.simulation.loop import SimulatedLoop
+from orchestra.testing.simulation.network import Factory, Port
+from orchestra.testing.simulation.people import PatientAsker
+from orchestra.testing.simulation.plan import Plan
+from orchestra.testing.simulation.troubles import TROUBLES
+from orchestra.testing.simulation.truth import Violated
+from orchestra.transports import serve as serving
+
+SETTLED_S_MAX = 7 * 24 * 3_600.0
+"""Once all has healed, everything has to end within so long."""
+
+IDLE_S_MAX = 900.0
+"""Nothing that waits for time, such as a pause between tries, waits so long: with no commit meanwhile, nothing more will come."""
+
+WORK_S_MAX = 3_600.0
+"""Work that still runs may take so long without anything to be seen of it."""
+
+QUIET_S_MAX = 30.0
+"""What still runs when everything has ended is nobody's, and has to be ended within some heartbeats."""
+
+LOOK_S_MAX = 30.0
+"""A condition is looked at after each commit, and at least so often."""
+
+SPINS = 5
+
+UNWINDINGS_MAX = 20
+"""How often what was killed is told to unwind at the end; some of it waits again on its way out."""
+
+CALLBACKS_MAX = 20_000_000
+"""More than any simulation needs: one that takes so many goes in a circle."""
+
+Condition = Callable[[], bool | Awaitable[bool]]
+
+
+class NotInTime(AssertionError):
+    """A condition did not come true in time."""
+
+
+@attrs.frozen(slots=True)
+class Simulated:
+    """What came of one simulation: simulated milliseconds, callbacks of the loop, commits, its story, and a digest of its last rows."""
+
+    simulated_ms: int
+    callbacks: int
+    commits: int
+    lines: tuple[Line, ...]
+    digest: str
+
+
+class Simulation:
+    """
+    What a test is given: a client, and the machines to do things to.
+
+    ``client`` is the ordinary `Client`, over HTTP; what is not answered is asked again. ``rng`` is for what a test itself draws.
+    """
+
+    def __init__(self, cluster: Cluster, client: Client, rng: Random) -> None:
+        self.cluster = cluster
+        self.client = client
+        self.rng = rng
+        self._submitted = 0
+
+    @property
+    def now_s(self) -> float:
+        """Simulated seconds from the start."""
+        return self.cluster.loop.time()
+
+    async def submit(
+        self, work: TaskFunction[Any, Any] | Calls[Any] | SubmitJob, *args: object, **kwargs: Any
+    ) -> Job[Any]:
+        """As `Client.submit`, under a key of its own unless one is given."""
+        self._submitted += 1
+        kwargs.setdefault("key", f"simulated-{self._submitted}")
+        return await self.client.submit(work, *args, **kwargs)
+
+    async def until(self, condition: Condition, within: str | float = "1h") -> None:
+        """
+        Wait until a condition is true, such as ``job.done``.
+
+        Raises:
+            NotInTime: It was not within that simulated time, such as ``"2d"`` or a number of seconds.
+        """
+        until_s = self.now_s + duration_ms(within, where="within") / 1_000
+        while not await _holds(condition):
+            if self.now_s >= until_s:
+                raise NotInTime(f"it was not so within {within}")
+            await self.something(min(LOOK_S_MAX, until_s - self.now_s))
+
+    async def something(self, longest_s: float) -> None:
+        """Wait for the next commit, or so long."""
+        commits, ends_s = self.cluster.disk.commits, self.now_s + longest_s
+        while self.cluster.disk.commits == commits and self.now_s < ends_s:
+            self.look()
+            await anyio.sleep(min(0.5, max(0.0, ends_s - self.now_s)))
+
+    def look(self) -> None:
+        """Raise the first violation, if there is one."""
+        if self.cluster.truth.first is not None:
+            raise self.cluster.truth.first
+        if self.cluster.loop.callbacks > CALLBACKS_MAX:
+            raise Violated("I9: things happen for ever, and nothing ends")
+
+    def kill(self, place: str) -> None:
+        """SIGKILL to ``server`` or a worker such as ``w1``."""
+        self.cluster.kill(place)
+
+    def start(self, place: str) -> None:
+        """Start it again."""
+        self.cluster.start(place)
+
+    def freeze(self, place: str, seconds: float) -> None:
+        """SIGSTOP for so long."""
+        self.cluster.freeze(place, seconds)
+
+    def cut(self, source: str, target: str, seconds: float) -> None:
+        """Nothing gets from one place (``server``, ``people``, ``w1``) to another for so long."""
+        self.cluster.network.cut(source, target, seconds)
+
+
+async def _holds(condition: Condition) -> bool:
+    answer = condition()
+    return bool(await answer) if inspect.isawaitable(answer) else bool(answer)
+
+
+Test = Callable[[Simulation], Awaitable[None]]
+
+
+class Failed(Exception):
+    """Carries the story of a simulation beside what went wrong in it."""
+
+    def __init__(self, cause: BaseException, lines: tuple[Line, ...]) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+        self.lines = lines
+
+
+def play(test: Test, shape: Shape, plan: Plan) -> Simulated:
+    """
+    Play a test under a plan.
+
+    Raises:
+        Failed: The test raised, or an invariant is broken; with the story as far as it went.
+    """
+    loop = _Loop()
+    cluster = Cluster(loop, shape, plan)
+    loop.network = cluster.network
+    with _outside_of_time(loop), _Ending(loop, cluster):
+        loop.run_until_complete(_played(test, cluster, plan))
+        return _told(loop, cluster)
+
+
+@attrs.frozen(slots=True)
+class _Ending:
+    """Ends a simulation; what went wrong in it leaves with its story."""
+
+    loop: SimulatedLoop
+    cluster: Cluster
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        truth = self.cluster.truth
+        lines = tuple(truth.lines)
+        _end(self.loop, self.cluster)
+        if isinstance(error, Exception):
+            raise Failed(truth.first or error, lines) from error
+
+
+def _told(loop: SimulatedLoop, cluster: Cluster) -> Simulated:
+    rows = sorted((key, repr(record)) for key, record in cluster.truth.rows.items())
+    lines = tuple(cluster.truth.lines)
+    digest = sha256(repr((rows, lines)).encode()).hexdigest()
+    return Simulated(cluster.now_ms(), loop.callbacks, cluster.disk.commits, lines, digest)
+
+
+class _Loop(SimulatedLoop):
+    """The loop with its network."""
+
+    network: Any = None
+
+    async def create_server(self, protocol_factory: Factory, **kwargs: Any) -> Any:  # type: ignore[override]  # only what is used
+        return self.network.listen(protocol_factory, kwargs["sock"])
+
+    async def create_connection(  # type: ignore[override]  # only what is used
+        self, protocol_factory: Factory, host: str, port: int, **_: Any
+    ) -> Any:
+        return await self.network.connect(protocol_factory, host, port)
+
+
+async def _played(test: Test, cluster: Cluster, plan: Plan) -> None:
+    for place in (SERVER, *cluster.shape.names):
+        cluster.start(place)
+    for trouble in plan.troubles:
+        cluster.later(
+            trouble.at_ms / 1_000, lambda trouble=trouble: TROUBLES[trouble.kind](cluster, trouble)
+        )
+    async with cluster.people() as asker:
+        simulation = Simulation(
+            cluster, Client(PatientAsker(asker, cluster.truth)), Random(f"test {plan.seed}")
+        )
+        await test(simulation)
+        simulation.look()
+        # Trouble that was still to come has no part in the test any more.
+        last_s = max((each.at_ms for each in plan.troubles), default=0) / 1_000
+        if cluster.truth.unfinished():
+            await anyio.sleep(max(0.0, last_s - simulation.now_s))
+        cluster.heal()
+        await _settled(simulation)
+        ends_s = simulation.now_s + QUIET_S_MAX
+        while cluster.truth.alive and simulation.now_s < ends_s:
+            await simulation.something(1.0)
+        cluster.truth.check()
+        cluster.truth.reckon()
+        simulation.look()
+
+
+async def _settled(simulation: Simulation) -> None:
+    cluster = simulation.cluster
+    ends_s, commits, since_s = simulation.now_s + SETTLED_S_MAX, -1, simulation.now_s
+    while cluster.truth.unfinished() and simulation.now_s < ends_s:
+        if cluster.disk.commits != commits:
+            commits, since_s = cluster.disk.commits, simulation.now_s
+        longest_s = WORK_S_MAX if cluster.truth.alive else IDLE_S_MAX
+        if simulation.now_s - since_s > longest_s:
+            return
+        await simulation.something(LOOK_S_MAX)
+
+
+def _end(loop: SimulatedLoop, cluster: Cluster) -> None:
+    """Unwind everything, the killed included, where it can do no harm any more."""
+    loop.set_exception_handler(_unheard)
+    cluster.network.heal()
+    cluster.disk.full = True
+    for process in (*cluster.graves, *cluster.processes.values()):
+        process.rise()
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        for _ in range(UNWINDINGS_MAX):
+            # A coroutine has to begin before it can be unwound, and so have those that it begins.
+            for _ in range(SPINS):
+                loop.run_until_complete(asyncio.sleep(0))
+            tasks = loop.unfinished()
+            if not tasks:
+                break
+            for task in tasks:
+                task.cancel()
+            loop.run_until_complete(asyncio.wait(tasks, timeout=60.0))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        logging.disable(level)
+        loop.close()
+
+
+def _unheard(_: asyncio.AbstractEventLoop, __: dict[str, Any]) -> None:
+    """What is said by programs that are cut short is no news."""
+
+
+@contextmanager
+def _outside_of_time(loop: SimulatedLoop) -> Generator[None]:
+    """What would reach beyond the loop: threads run in it, and ports are its own."""
+
+    async def inline(function: Callable[..., Any], *args: object, **_: object) -> Any:
+        await anyio.lowlevel.checkpoint()
+        return function(*args)
+
+    log = logging.getLogger("orchestra")
+    with (
+        mock.patch.object(log, "handlers", [logging.NullHandler()]),
+        mock.patch.object(log, "propagate", False),
+        mock.patch.object(anyio.to_thread, "run_sync", inline),
+        mock.patch.object(serving, "_bind", return_value=[Port("127.0.0.1", PORT)]),
+        mock.patch.object(engine_context, "time", _LoopTime(loop)),
+    ):
+        yield
+
+
+@attrs.frozen(slots=True)
+class _LoopTime:
+    loop: SimulatedLoop
+
+    def monotonic(self) -> float:
+        return self.loop.time()

@@ -1,0 +1,96 @@
+"""How each trouble of a plan is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from orchestra.testing.simulation.cluster import SERVER, Cluster
+from orchestra.testing.simulation.plan import Trouble
+
+HOUR_S = 3_600.0
+
+
+def _kill(cluster: Cluster, trouble: Trouble) -> None:
+    cluster.kill(trouble.place)
+    cluster.later(trouble.lasts_ms / 1_000, lambda: cluster.start(trouble.place))
+
+
+def _vanish(cluster: Cluster, trouble: Trouble) -> None:
+    cluster.kill(trouble.place, silent=True)
+    cluster.later(trouble.lasts_ms / 1_000, lambda: cluster.start(trouble.place))
+
+
+def _crash_at_commit(cluster: Cluster, trouble: Trouble) -> None:
+    """``number`` says after how many commits (halved), and whether it is stored before (odd)."""
+    at = cluster.disk.commits + 1 + trouble.number // 2
+    cluster.disk.crashes.append((at, bool(trouble.number % 2)))
+
+
+def _freeze(cluster: Cluster, trouble: Trouble) -> None:
+    cluster.freeze(trouble.place, trouble.lasts_ms / 1_000)
+
+
+def _cut(cluster: Cluster, trouble: Trouble) -> None:
+    """``number``: odd cuts what goes to the place, even what comes from it."""
+    ends = (trouble.place, SERVER)
+    source, target = ends[::-1] if trouble.number % 2 else ends
+    cluster.truth.tell(
+        trouble.place, f"is cut off {'from' if trouble.number % 2 else 'towards'} the server"
+    )
+    cluster.network.cut(source, target, trouble.lasts_ms / 1_000)
+
+
+def _reset(cluster: Cluster, trouble: Trouble) -> None:
+    cluster.truth.tell(trouble.place, "loses its connections")
+    cluster.network.reset(trouble.place)
+
+
+def _slow(cluster: Cluster, trouble: Trouble) -> None:
+    cluster.truth.tell(trouble.place, "has a slow net")
+    cluster.network.slow(trouble.place, 0.2 * (1 + trouble.number), trouble.lasts_ms / 1_000)
+
+
+def _fail_commit(cluster: Cluster, trouble: Trouble) -> None:
+    """``number``: odd is stored all the same; of 6 and 7 there are three in a row."""
+    stored = bool(trouble.number % 2)
+    cluster.truth.tell(SERVER, f"has a disk that fails ({'stored' if stored else 'not stored'})")
+    cluster.disk.failures += [stored] * (3 if trouble.number > 5 else 1)  # noqa: PLR2004 - as the docstring says
+
+
+def _full_disk(cluster: Cluster, trouble: Trouble) -> None:
+    cluster.truth.tell(SERVER, "has a full disk")
+    cluster.disk.full = True
+
+    def space() -> None:
+        cluster.disk.full = False
+
+    cluster.later(trouble.lasts_ms / 1_000, space)
+
+
+def _step_clock(cluster: Cluster, trouble: Trouble) -> None:
+    """``number``: how far, from an hour back to an hour ahead."""
+    cluster.wall_step_s = HOUR_S * (trouble.number - 4) / 4
+    cluster.truth.tell(SERVER, f"has its clock set by {cluster.wall_step_s:+g} s")
+
+
+def _drain(cluster: Cluster, trouble: Trouble) -> None:
+    cluster.drain(trouble.place)
+
+
+TROUBLES: Mapping[str, Callable[[Cluster, Trouble], None]] = MappingProxyType(
+    {
+        "kill": _kill,
+        "vanish": _vanish,
+        "crash_at_commit": _crash_at_commit,
+        "freeze": _freeze,
+        "cut": _cut,
+        "reset": _reset,
+        "slow": _slow,
+        "fail_commit": _fail_commit,
+        "full_disk": _full_disk,
+        "step_clock": _step_clock,
+        "drain": _drain,
+    }
+)
+"""Each by its name in `orchestra.testing.faults`."""

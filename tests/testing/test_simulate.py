@@ -1,0 +1,187 @@
+"""The whole system, simulated: users' tests under faults, the same story at every run, and rules that are missed when taken out."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+import orchestra
+from orchestra.errors import Malformed
+from orchestra.testing import faults, simulate
+from orchestra.testing.removed_rules import removed
+from orchestra.testing.simulation.campaign import campaign, chunk, play_seed
+from orchestra.testing.simulation.loop import SimulatedLoop, Stuck
+from orchestra.testing.simulation.plan import Plan, Trouble, draw
+from orchestra.testing.simulation.simulation import NotInTime, Simulation
+from orchestra.testing.simulation.troubles import TROUBLES
+from orchestra.testing.simulation.truth import Violated
+
+app = orchestra.App()
+
+Test = Callable[[Simulation], Awaitable[None]]
+
+
+@app.task(retries=3)
+async def render(frame: int) -> str:
+    await anyio.sleep(3)
+    return f"{frame:04}.png"
+
+
+@app.task
+async def hang(number: int) -> int:
+    await anyio.sleep_forever()
+    return number
+
+
+@app.task
+def add(one: int, other: int) -> int:
+    return one + other
+
+
+@simulate(app, workers=3, faults=faults.ALL, examples=60)
+async def test_every_frame_once(sim: Simulation) -> None:
+    job = await sim.submit(render.map(range(20)))
+    await sim.until(job.done, within="2d")
+    assert sorted(await job.results()) == [f"{i:04}.png" for i in range(20)]
+
+
+@simulate(app, workers=2, faults=faults.NET | faults.CRASHES, examples=20, transport="http")
+async def test_over_http_as_well(sim: Simulation) -> None:
+    job = await sim.submit(render.map(range(4)), key="film")
+    again = await sim.submit(render.map(range(4)), key="film")
+    assert again.id == job.id
+    await sim.until(job.done, within="2d")
+    assert len(await job.results()) == 4
+
+
+@simulate(app, workers=1, faults=faults.NONE, examples=3)
+async def test_functions_without_a_loop_take_no_time(sim: Simulation) -> None:
+    job = await sim.submit(add, 1, 2)
+    assert await job.result() == 3
+    assert sim.now_s < 5
+
+
+@simulate(app, workers=2, faults=faults.NONE, examples=1)
+async def test_a_test_may_do_things_to_machines_itself(sim: Simulation) -> None:
+    job = await sim.submit(render.map(range(8)))
+    await anyio.sleep(1)
+    sim.kill("w1")
+    sim.freeze("w2", 8)
+    sim.cut("people", "server", 2)
+    sim.kill("server")
+    await anyio.sleep(1)
+    sim.start("server")
+    sim.start("w1")
+    await sim.until(job.done, within="1h")
+    assert any("loss" in str(task) or task.losses for task in await job.tasks())
+
+
+def test_a_broken_promise_is_made_small_and_shown_with_the_plan_that_repeats_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def impatient(sim: Simulation) -> None:
+        job = await sim.submit(render.map(range(2)))
+        await sim.until(job.done, within="8s")
+
+    with pytest.raises(NotInTime) as raised:
+        simulate(app, workers=1, faults=faults.CRASHES, examples=40)(impatient)()
+    (note,) = [each for each in raised.value.__notes__ if "Play it again" in each]
+    rows = note.splitlines()
+    assert rows[0].split() == ["ms", "people", "server", "w1"]
+    told = note.rpartition("plan='")[2].rstrip("')")
+    plan = Plan.read(told)
+    assert str(plan) == told
+    assert 1 <= len(plan.troubles) <= 4, "made small"
+    with pytest.raises(NotInTime):
+        simulate(app, workers=1, faults=faults.CRASHES, plan=told)(impatient)()
+    monkeypatch.setenv("ORCHESTRA_PLAN", "seed=1 latency=10")
+    simulate(app, workers=1, faults=faults.CRASHES)(impatient)()
+
+
+def test_work_that_never_ends_is_a_violation() -> None:
+    async def forget(sim: Simulation) -> None:
+        await sim.submit(hang, 1)
+
+    with pytest.raises(Violated, match="I9: job 1 is running and never ends"):
+        simulate(app, workers=1, faults=faults.NONE, plan="seed=1")(forget)()
+
+
+def test_a_fault_or_a_plan_that_is_none_is_refused() -> None:
+    with pytest.raises(Malformed, match="there is no fault 'flood'"):
+        simulate(app, faults=frozenset({"flood"}))
+    with pytest.raises(Malformed, match="'kill' is no part of a plan"):
+        Plan.read("seed=1 kill")
+    assert set(TROUBLES) == faults.ALL
+
+
+def test_no_simulation_breaks_an_invariant() -> None:
+    *_, tally = campaign(100)
+    assert tally.broken == ()
+    assert (tally.simulations, tally.twice) == (100, 4)
+    assert tally.troubles > 100
+    assert tally.commits > 1_000
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "no_expiry",
+        "no_backoff_alarm",
+        "cancelled_while_alive",
+        "deaf_job",
+        "clockwork_ids",
+        "forgotten_keys",
+        "orders_told_once",
+        "reports_told_once",
+    ],
+)
+def test_a_rule_that_is_taken_out_is_missed(name: str) -> None:
+    with removed(name):
+        tally = chunk(1, 60)
+    assert tally.broken, f"60 simulations did not miss {name}"
+    assert chunk(tally.broken[0].seed, 1).broken == (), "with the rule back, all is well"
+
+
+def test_the_same_seed_is_the_same_story_whatever_hashing_does() -> None:
+    script = (
+        "from orchestra.testing.simulation.campaign import play_seed\n"
+        "print([play_seed(seed)[1].digest for seed in range(1, 9)])"
+    )
+    said: set[str] = set()
+    for salt in ("0", "1", "2"):
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": salt},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        said.add(done.stdout)
+        assert "never awaited" not in done.stderr
+    assert len(said) == 1
+    assert play_seed(1)[1].digest != play_seed(2)[1].digest
+
+
+def test_a_plan_of_a_seed_has_troubles_that_its_places_may_meet() -> None:
+    for seed in range(200):
+        plan = draw(seed, faults.ALL, ("w1", "w2"))
+        assert Plan.read(str(plan)) == plan
+        assert all(trouble.kind in faults.ALL for trouble in plan.troubles)
+        assert list(plan.troubles) == sorted(plan.troubles)
+    assert str(Trouble(3, "kill", "w1", 900)) == "kill@3:w1:900:0"
+
+
+def test_a_loop_in_which_nothing_will_happen_says_so() -> None:
+    loop = SimulatedLoop()
+    try:
+        with pytest.raises(Stuck):
+            loop.run_until_complete(anyio.Event().wait())
+    finally:
+        loop.run_until_complete(anyio.lowlevel.checkpoint())
+        loop.close()
