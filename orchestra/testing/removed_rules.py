@@ -96,7 +96,7 @@ def no_rollback() -> Sequence[Replacement]:
         tx.change(task, losses=task.losses + 1)
         return original(tx, command)
 
-    return ((Transaction, "undo", _nothing(None)), _handled(CancelTask, cancel))
+    return ((Transaction, "undo", _nothing(None)), handled(CancelTask, cancel))
 
 
 def cancelled_while_alive() -> Sequence[Replacement]:
@@ -154,7 +154,7 @@ def forgiven_silence() -> Sequence[Replacement]:
             tx.move(worker, Verb.RETURN)
         return original(tx, report)
 
-    return (_handled(Heartbeat, beat),)
+    return (handled(Heartbeat, beat),)
 
 
 def disowned_in_silence() -> Sequence[Replacement]:
@@ -189,7 +189,8 @@ def _nothing(value: object) -> Callable[..., Any]:
     return answer
 
 
-def _handled(command: type, handler: Callable[[Transaction, Any], Any]) -> Replacement:
+def handled(command: type, handler: Callable[[Transaction, Any], Any]) -> Replacement:
+    """A command that is handled in another way."""
     return (_STEP, "HANDLERS", {**_STEP.HANDLERS, command: handler})
 
 

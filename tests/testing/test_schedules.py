@@ -14,7 +14,7 @@ from orchestra.testing.removed_rules import RULES, removed
 from orchestra.testing.schedules import FAULTS, Knobs, Violated, campaign, draw, play, run
 from orchestra.testing.schedules.campaign import chunk
 
-HUNTED = 5_000
+HUNTED = 500
 """Every rule is missed within so many seeds."""
 
 

@@ -22,6 +22,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "rules",
             "Take out each safety rule of the core in turn, and count the schedules until it is missed.",
         ),
+        "museum": (
+            "museum",
+            "Rebuild races and lost work of other systems in this one, and count the schedules until each is found.",
+        ),
         "simulate": (
             "simulate",
             "Play the whole system on a simulated net, disk, clock and machines, under drawn faults.",

@@ -16,7 +16,7 @@ SCHEDULES_MAX = 1_000_000
 
 def rules(
     *,
-    schedules: Annotated[int, Parameter(help="How many are played at most, for each.")] = 5_000,
+    schedules: Annotated[int, Parameter(help="How many are played at most, for each.")] = 500,
     write: Write = None,
     json: Json = False,
 ) -> int:

@@ -284,7 +284,7 @@ class Machine:
         rng = self.world.rng
         lasts_ms = rng.choice((0, 30, 400, 3_000, 12_000))
         fails = self.world.meets("failing")
-        if order.run_ms_max is not None and self.world.meets("hanging"):
+        if order.run_ms_max is not None and self.world.hangs():
             lasts_ms = HANGING_MS
         if lasts_ms:
             self.session.holdings.began(order.attempt_id, self._now_s)

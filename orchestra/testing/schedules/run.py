@@ -194,13 +194,15 @@ class Schedule:
                 self.world.violated(f"I4: {task.id} counts {task.attempts} attempts of {len(mine)}")
             for attempt in mine:
                 if attempt.status is AttemptStatus.COMPLETED:
-                    if self.world.done.get(attempt.id) != attempt.result:
+                    if self.world.done.get(attempt.id, b"") != attempt.result:
                         self.world.violated(f"I7: {attempt.id} has a result that nobody made")
                     # One that completed while its task was being cancelled may be followed by a retry that somebody asked for.
                     elif (
                         attempt.number < task.attempts and "steering" not in self.world.knobs.faults
                     ):
                         self.world.violated(f"I8: {task.id} was done, and then run again")
+                elif attempt.status is AttemptStatus.STOPPED and attempt.id in self.world.done:
+                    self.world.violated(f"I7: {attempt.id} was done, and is recorded as stopped")
             last = max(mine, key=lambda each: each.number, default=None)
             completed = last is not None and last.status is AttemptStatus.COMPLETED
             if task.status is TaskStatus.COMPLETED and not completed:

@@ -78,6 +78,10 @@ class World:
         """True in this share of all cases, from 0 to 1."""
         return self.rng.random() < share
 
+    def hangs(self) -> bool:
+        """Whether work that has a limit never ends by itself: rare enough as it is, as few have one."""
+        return not self.healed and "hanging" in self.knobs.faults and self.chance(0.5)
+
     def delay_ms(self) -> int:
         """How long a message is on its way: mostly short, and up to half a minute when the net is slow."""
         if self.meets("slow"):

@@ -1,0 +1,52 @@
+"""``prove museum``: defects of other systems, rebuilt in this one, and how long it takes to find each."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from orchestra.cli.prove.concluding import Json, Write, conclude
+from orchestra.errors import Malformed
+from orchestra.testing.proof_page import Evidence
+
+SCHEDULES_MAX = 1_000_000
+
+
+def museum(
+    *,
+    schedules: Annotated[int, Parameter(help="How many are played at most, for each.")] = 500,
+    write: Write = None,
+    json: Json = False,
+) -> int:
+    """
+    Rebuild races and lost work of other systems in this one, and count the schedules until each is found.
+
+    An exhibit that no schedule finds is named, and the answer is then 1.
+    """
+    from orchestra.testing.museum import EXHIBITS, on_show
+    from orchestra.testing.schedules import chunk
+
+    if not 1 <= schedules <= SCHEDULES_MAX:
+        raise Malformed(f"must be from 1 to {SCHEDULES_MAX}, not {schedules}", where="--schedules")
+    figures: list[tuple[str, str]] = []
+    missed = 0
+    for name, exhibit in EXHIBITS.items():
+        with on_show(name):
+            tally = chunk(1, schedules)
+        about = f"{exhibit.system} {exhibit.thread}: {exhibit.story}"
+        if tally.broken:
+            figures.append((about, f"found by seed {tally.broken[0].seed}"))
+        else:
+            missed += 1
+            figures.append((about, f"not found by {schedules:,} seeds"))
+    found = len(EXHIBITS) - missed
+    evidence = Evidence(
+        name="museum",
+        title="The museum",
+        command=f"python -m orchestra prove museum --schedules {schedules}",
+        figures=tuple(figures),
+        seeds=f"from 1 to the one that is named, at most to {schedules}",
+        result=f"Of {len(EXHIBITS)} defects of other systems, rebuilt in this one, the schedules of the core found {found}.",
+    )
+    return conclude(evidence, proved=not missed, page=write, json=json)
