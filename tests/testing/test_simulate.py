@@ -34,6 +34,12 @@ async def render(frame: int) -> str:
 
 
 @app.task
+async def slow(number: int) -> int:
+    await anyio.sleep(20)
+    return number
+
+
+@app.task
 async def hang(number: int) -> int:
     await anyio.sleep_forever()
     return number
@@ -102,6 +108,21 @@ def test_a_broken_promise_is_made_small_and_shown_with_the_plan_that_repeats_it(
         simulate(app, workers=1, faults=faults.CRASHES, plan=told)(impatient)()
     monkeypatch.setenv("ORCHESTRA_PLAN", "seed=1 latency=10")
     simulate(app, workers=1, faults=faults.CRASHES)(impatient)()
+
+
+def test_a_task_that_is_lost_too_often_is_given_up_as_in_production() -> None:
+    plan = "seed=1 latency=1 " + " ".join(f"kill@{at}:w1:100:0" for at in (2000, 9000, 16_000))
+
+    async def unlucky(sim: Simulation) -> None:
+        job = await sim.submit(slow, 1)
+        await sim.until(job.done, within="1h")
+        (task,) = await job.tasks()
+        said.append((task.status, task.cause))
+
+    said: list[tuple[str, str]] = []
+    for losses_max in (3, 100):
+        simulate(app, workers=1, losses_max=losses_max, plan=plan)(unlucky)()
+    assert said == [("failed", "poison"), ("completed", "")]
 
 
 def test_work_that_never_ends_is_a_violation() -> None:

@@ -25,6 +25,7 @@ from orchestra.errors import Unavailable
 from orchestra.ports import Asker
 from orchestra.runtime.clock import SteadyClock
 from orchestra.runtime.orchestrator import Orchestrator
+from orchestra.statemachine.commands import Reconfigure
 from orchestra.testing.simulation.disk import Disk, DiskStore
 from orchestra.testing.simulation.loop import Process, SimulatedLoop
 from orchestra.testing.simulation.network import Network
@@ -46,6 +47,8 @@ WAKING_S = 0.5
 CAPACITY = (("cpu", 4_000), ("memory", 1_000 * (8 << 30)))
 """Of each worker, in thousandths: four cpus and 8 GiB."""
 
+SET_UP_AGAIN_S = 0.5
+
 PORT = 8_440
 SERVER = "server"
 PEOPLE = "people"
@@ -63,6 +66,7 @@ class Shape:
         workers: How many, each with so many ``slots``.
         transport: By which the workers are connected.
         fence: What workers do when they can not renew their lease; see `orchestra.worker.session`.
+        losses_max: How often a task is lost with its worker before it is given up.
     """
 
     tasks: Mapping[str, TaskFunction[Any, Any]]
@@ -70,6 +74,7 @@ class Shape:
     slots: int
     transport: Transport
     fence: Literal["strict", "patient"]
+    losses_max: int = 100
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -223,9 +228,19 @@ class Cluster:
 
         async with anyio.create_task_group() as group:
             await group.start(orchestrator.run)
+            await self._set_up(orchestrator)
             app = http_api(orchestrator, policy=policy)
             door = Door(app, open_gate(config, policy), clock=self.loop.time)
             await serve(door, config, stopping=app.close_streams)
+
+    async def _set_up(self, orchestrator: Orchestrator) -> None:
+        while True:
+            try:
+                await orchestrator.ask(Reconfigure(losses_max=self.shape.losses_max))
+            except Unavailable:  # the disk is full, or fails
+                await anyio.sleep(SET_UP_AGAIN_S)
+            else:
+                return
 
     async def _work(self, name: str) -> None:
         engines = [

@@ -43,6 +43,7 @@ def simulate(
     examples: int = 100,
     transport: Transport = "websocket",
     fence: Literal["strict", "patient"] = "strict",
+    losses_max: int = 100,
     plan: str = "",
 ) -> Callable[[Test], Callable[[], None]]:
     """
@@ -60,6 +61,8 @@ def simulate(
         examples: How many plans are tried. They are the same at every run.
         transport: By which workers are connected, ``websocket`` or ``http``.
         fence: What workers do when they can not renew their lease: ``strict`` ends what runs, ``patient`` lets it run.
+        losses_max: How often a task may be lost with its worker before it is given up. In production it is 3, which a few troubles
+            reach: a test with that figure has to expect jobs that fail.
         plan: Play this one only, as it was printed. The environment variable ``ORCHESTRA_PLAN`` does the same.
 
     Raises:
@@ -71,7 +74,7 @@ def simulate(
         raise Malformed(
             f"there is no fault {unknown[0]!r}", where="faults", remedy=f"one of: {known}"
         )
-    shape = Shape(app.tasks, workers, slots, transport, fence)
+    shape = Shape(app.tasks, workers, slots, transport, fence, losses_max)
 
     return lambda test: _searching(test, shape, plans(faults, shape.names), examples, plan)
 

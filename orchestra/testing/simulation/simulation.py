@@ -8,6 +8,8 @@ import logging
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from hashlib import sha256
+from importlib import import_module
+from itertools import count
 from random import Random
 from typing import Any
 from unittest import mock
@@ -296,8 +298,32 @@ def _outside_of_time(loop: SimulatedLoop) -> Generator[None]:
         mock.patch.object(log, "handlers", [logging.NullHandler()]),
         mock.patch.object(log, "propagate", False),
         mock.patch.object(anyio.to_thread, "run_sync", inline),
+        _numbered_scopes(),
         mock.patch.object(serving, "_bind", return_value=[Port("127.0.0.1", PORT)]),
         mock.patch.object(engine_context, "time", _LoopTime(loop)),
+    ):
+        yield
+
+
+@contextmanager
+def _numbered_scopes() -> Generator[None]:
+    """Scopes stand in sets, and are cancelled in their order: it must not depend on where in memory they are."""
+    # The class of the backend; the public name makes one of it inside a loop only.
+    kind: Any = import_module("anyio._backends._asyncio").CancelScope
+    numbers: dict[int, int] = {}
+
+    def make(cls: Any, *_: Any, **__: Any) -> Any:
+        scope = object.__new__(cls)
+        numbers[id(scope)] = next(following)
+        return scope
+
+    def number_of(scope: Any) -> int:
+        return numbers.get(id(scope)) or object.__hash__(scope)
+
+    following = count(1)
+    with (
+        mock.patch.object(kind, "__new__", make),
+        mock.patch.object(kind, "__hash__", number_of),
     ):
         yield
 
