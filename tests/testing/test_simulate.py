@@ -125,6 +125,16 @@ def test_a_task_that_is_lost_too_often_is_given_up_as_in_production() -> None:
     assert said == [("failed", "poison"), ("completed", "")]
 
 
+@simulate(app, workers=1, plan="seed=1")
+async def test_people_ask_again_while_the_server_is_away(sim: Simulation) -> None:
+    job = await sim.submit(add, 1, 2)
+    await sim.until(job.done)
+    sim.kill("server")
+    sim.cluster.later(5.0, lambda: sim.start("server"))
+    assert await job.results() == [3]
+    assert sim.now_s > 5
+
+
 def test_work_that_never_ends_is_a_violation() -> None:
     async def forget(sim: Simulation) -> None:
         await sim.submit(hang, 1)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import TypeVar
 
 import anyio
@@ -70,5 +70,10 @@ class PatientAsker:
         await self._insist(lambda: self._asker.backup(target))
 
     def watch(self, watch: Watch) -> AbstractAsyncContextManager[AsyncIterator[Push]]:
-        """As `ports.Asker.watch`: a subscription that ends with its connection."""
-        return self._asker.watch(watch)
+        """As `ports.Asker.watch`; entering waits until there is a connection, and the subscription ends with it."""
+        return self._watched(watch)
+
+    @asynccontextmanager
+    async def _watched(self, watch: Watch) -> AsyncGenerator[AsyncIterator[Push]]:
+        async with AsyncExitStack() as stack:
+            yield await self._insist(lambda: stack.enter_async_context(self._asker.watch(watch)))
