@@ -282,6 +282,7 @@ class _Ports:
     ) -> None:
         """Serve until the stop. The main port accepts after all others do, so that ``ready`` tells of all."""
         from orchestra.dialects.native_problems import refuse
+        from orchestra.transports.chores import repeat
         from orchestra.transports.door import Door
         from orchestra.transports.serve import serve as listen
 
@@ -289,6 +290,9 @@ class _Ports:
             for port, dialect in switched_on:
                 if port.address is not None:
                     await group.start(self._serve_own, dialect, port.name, port.address)
+                asker = self.orchestrator.for_principal(port.name)
+                for chore in dialect.chores:
+                    group.start_soon(repeat, asker, port.name, chore, self.stop)
             await listen(
                 Door(app, self.gate, buckets=self.buckets, refuse=refuse),
                 self.config,

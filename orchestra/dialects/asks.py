@@ -48,6 +48,13 @@ class Known:
 
 
 @attrs.frozen(slots=True)
+class Apart:
+    """Something slow of the dialect's surroundings, such as reading a file: it is called in a thread, and what it returns is the answer."""
+
+    call: Callable[[], object]
+
+
+@attrs.frozen(slots=True)
 class Dialogue:
     """
     Several things to ask, one after the other, for a wire whose one request is more than one of the core's.
@@ -63,5 +70,7 @@ class Dialogue:
 DIALOGUE_MAX = 2_000
 """Asks of one request: a longer one is a loop."""
 
-Ask = Command[Any] | Query[Any] | Keyed | Story | Log | AppendLog | Backup | Known | Dialogue
+Ask = (
+    Command[Any] | Query[Any] | Keyed | Story | Log | AppendLog | Backup | Known | Apart | Dialogue
+)
 Watching = WatchOrders | WatchStory

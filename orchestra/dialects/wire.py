@@ -16,6 +16,7 @@ from enum import StrEnum
 
 import attrs
 
+from orchestra.dialects.asks import Ask
 from orchestra.dialects.session import Session
 from orchestra.errors import OrchestraError
 
@@ -37,7 +38,10 @@ class Role(StrEnum):
 
 @attrs.frozen(slots=True)
 class WireRequest:
-    """A request without its framework. Header names are in lower case; ``path`` parameters are decoded."""
+    """
+    A request without its framework. Header names are in lower case; ``path`` parameters are decoded. ``client`` is the address that it
+    came from, without port; empty where the server does not tell.
+    """
 
     method: str
     target: str
@@ -45,6 +49,7 @@ class WireRequest:
     query: Mapping[str, str]
     headers: Mapping[str, str]
     body: bytes
+    client: str = ""
 
 
 @attrs.frozen(slots=True)
@@ -107,6 +112,20 @@ class Channel:
 
 
 @attrs.frozen(slots=True)
+class Chore:
+    """
+    Something that a dialect asks again and again while it is served, such as the heartbeats of workers that have none of their own.
+
+    Args:
+        begin: What to ask, anew each time. A refusal ends this round; the next one begins all the same.
+        every_ms: The pause between two rounds.
+    """
+
+    begin: Callable[[], Ask]
+    every_ms: int
+
+
+@attrs.frozen(slots=True)
 class Dialect:
     """A named set of routes, and how it says no."""
 
@@ -116,6 +135,8 @@ class Dialect:
     channels: tuple[Channel, ...] = ()
     hosts: tuple[str, ...] = ()
     """Further values of Host, without port, that its clients send; they are answered at a port of its own only."""
+    chores: tuple[Chore, ...] = ()
+    """Done once a round, however many ports serve it."""
 
 
 def placed_under(dialect: Dialect, prefix: str) -> Dialect:

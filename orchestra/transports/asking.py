@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import anyio.to_thread
+
 from orchestra.dialects.asks import (
     DIALOGUE_MAX,
+    Apart,
     AppendLog,
     Ask,
     Backup,
@@ -45,6 +48,8 @@ async def put(asker: Asker, ask: Ask) -> object:
             return None
         case Known(answer):
             return answer
+        case Apart(call):
+            return await anyio.to_thread.run_sync(call)
         case Dialogue():
             return await _hold(asker, ask)
         case _:

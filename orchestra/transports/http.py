@@ -183,6 +183,7 @@ class HttpApp(Starlette):
             query=read_query(scope),
             headers=headers,
             body=body,
+            client=str((scope.get("client") or ("",))[0]),
         )
         if len(body) > DECODED_IN_THREAD_BYTES:
             asked: Any = await anyio.to_thread.run_sync(route.decode, request)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 import anyio
+import attrs
 import httpx
 import pytest
 
@@ -15,6 +16,7 @@ from orchestra.dialects.asks import Known
 from orchestra.dialects.native_session import NativeSession
 from orchestra.dialects.wire import (
     Channel,
+    Chore,
     Dialect,
     Role,
     Route,
@@ -38,7 +40,9 @@ def anyio_backend() -> str:
 
 def told(request: WireRequest, answer: object) -> WireResponse:
     """The option that the dialect was switched on with, and how it was asked."""
-    return WireResponse(200, f"{answer} {sorted(request.query)}".encode(), "text/plain")
+    came_from = (("x-client", request.client),)
+    body = f"{answer} {sorted(request.query)}".encode()
+    return WireResponse(200, body, "text/plain", headers=came_from)
 
 
 def refuse(error: OrchestraError) -> WireResponse:
@@ -57,7 +61,9 @@ def greeting(port: DialectPort) -> Dialect:
 
 
 @asynccontextmanager
-async def served(config: Config) -> AsyncGenerator[Mapping[str, Address]]:
+async def served(
+    config: Config, dialect: Callable[[DialectPort], Dialect] = greeting
+) -> AsyncGenerator[Mapping[str, Address]]:
     """A real server; gives the address of each port by the dialect's name."""
     found: dict[str, Address] = {}
     up, stop = anyio.Event(), anyio.Event()
@@ -73,7 +79,7 @@ async def served(config: Config) -> AsyncGenerator[Mapping[str, Address]]:
             slots=0,
             ready=ready,
             stop=stop,
-            dialects={"greeting": greeting},
+            dialects={"greeting": dialect},
             dialect_ready=found.__setitem__,
         )
 
@@ -94,10 +100,33 @@ async def test_one_dialect_at_two_places() -> None:
         main, own = f"http://{at['native']}", f"http://{at['greeting']}"
         assert (await client.get(f"{own}/?start&a=1")).text == "hello ['a', 'start']"
         assert (await client.get(f"{main}/greeting/?start&a=1")).text == "hello ['a', 'start']"
+        for place in (f"{own}/", f"{main}/greeting/"):
+            assert (await client.get(place)).headers["x-client"] == "127.0.0.1"
         assert (await client.get(f"{main}/hidden")).status_code == 404
         assert (await client.get(f"{own}/greeting/")).status_code == 418
         assert (await client.get(f"{own}/api/v1/health")).status_code == 418
         assert (await client.get(f"{main}/api/v1/health")).status_code == 200
+
+
+async def test_chores_are_done_once_however_many_ports_there_are() -> None:
+    begun = anyio.Event()
+    rounds: list[int] = []
+
+    def begin() -> Known:
+        rounds.append(1)
+        begun.set()
+        return Known(None)
+
+    def busy(port: DialectPort) -> Dialect:
+        return attrs.evolve(greeting(port), chores=(Chore(begin, every_ms=3_600_000),))
+
+    config = Config(listen=FREE, dialects=(DialectPort("greeting", FREE),))
+    async with served(config, busy) as at, httpx.AsyncClient(timeout=60) as client:
+        with anyio.fail_after(60):
+            await begun.wait()
+        assert (await client.get(f"http://{at['native']}/greeting/")).status_code == 200
+        assert (await client.get(f"http://{at['greeting']}/")).status_code == 200
+    assert rounds == [1]
 
 
 async def test_without_an_address_it_is_on_the_main_port_alone() -> None:
