@@ -104,9 +104,9 @@ class Connection(Protocol):
         ...
 
 
-def connect(path: str, *, readonly: bool = False) -> Connection:
+def connect(path: str, *, readonly: bool = False, vfs: str = "") -> Connection:
     """
-    Open a file; unless ``readonly`` it is made when it is not there.
+    Open a file through SQLite's layer ``vfs`` (the default one when empty); unless ``readonly`` it is made when it is not there.
 
     Raises:
         apsw.CantOpenError: It can not be opened.
@@ -114,7 +114,7 @@ def connect(path: str, *, readonly: bool = False) -> Connection:
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     if readonly:
         flags = apsw.SQLITE_OPEN_READONLY
-    return cast("Connection", apsw.Connection(path, flags=flags))
+    return cast("Connection", apsw.Connection(path, flags=flags, vfs=vfs or None))
 
 
 def first(

@@ -20,6 +20,7 @@ from orchestra.statemachine.records import Record
 from orchestra.storage import sqlite_files as files
 from orchestra.storage import sqlite_reads as reads
 from orchestra.storage.codec import RowCodec
+from orchestra.storage.disk import THE_DISK, Disk
 from orchestra.storage.sql import Connection, Cursor
 from orchestra.storage.sqlite_writes import PreparedBatch, write
 
@@ -44,12 +45,13 @@ class SqliteStore:
     a crash of the process only.
     """
 
-    def __init__(self, path: str, durability: str, codec: RowCodec) -> None:
+    def __init__(self, path: str, durability: str, codec: RowCodec, disk: Disk = THE_DISK) -> None:
         self.path = path
         self.migrated_from = ""
         """The copy that was made before a migration when this store was opened; empty without one."""
         self._durability = durability
         self._codec = codec
+        self._disk = disk
         self._lock: Connection | None = None
         self._writer: Connection | None = None
         self._reader: Connection | None = None
@@ -63,7 +65,12 @@ class SqliteStore:
 
     @classmethod
     async def open(
-        cls, path: str, *, durability: str = "full", codec: RowCodec | None = None
+        cls,
+        path: str,
+        *,
+        durability: str = "full",
+        codec: RowCodec | None = None,
+        disk: Disk = THE_DISK,
     ) -> SqliteStore:
         """
         Open the store at ``path``; the file is made when it is not there. Its existence is durable on return.
@@ -72,6 +79,7 @@ class SqliteStore:
             path: The file. Its directory must exist.
             durability: ``full`` or ``normal``.
             codec: How rows become bytes; for tests of upgrades.
+            disk: What it lies on; for tests of what a disk can do.
 
         Raises:
             StoreTaken: Another orchestrator, in this process or another, has it open.
@@ -82,7 +90,7 @@ class SqliteStore:
         if durability not in files.SYNCHRONOUS:
             raise Malformed(f"{durability!r} is not full or normal", where="durability")
 
-        store = cls(path, durability, codec or RowCodec())
+        store = cls(path, durability, codec or RowCodec(), disk)
         await anyio.to_thread.run_sync(store._begin)
         return store
 
@@ -91,11 +99,11 @@ class SqliteStore:
         if not place.parent.is_dir():
             raise Malformed("its directory does not exist", where=self.path)
         self.path = str(place)
-        self._lock = files.take_lock(self.path)
+        self._lock = files.take_lock(self.path, self._disk)
         try:
-            writer = self._writer = files.open_writer(self.path, self._durability)
-            self.migrated_from = files.prepare(writer, self.path)
-            self._reader = files.open_reader(self.path)
+            writer = self._writer = files.open_writer(self.path, self._durability, self._disk)
+            self.migrated_from = files.prepare(writer, self.path, self._disk)
+            self._reader = files.open_reader(self.path, self._disk)
         except apsw.NotADBError as error:
             self._release()
             raise Malformed(
@@ -126,11 +134,11 @@ class SqliteStore:
                     connection.close()
         self._reader = self._writer = None
         try:
-            self._writer = files.open_writer(self.path, self._durability)
+            self._writer = files.open_writer(self.path, self._durability, self._disk)
             # After a failed flush the system may show what is not on the disk. Moving the log into the file writes and
             # flushes it once more, so that what is loaded now is durable.
             self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-            self._reader = files.open_reader(self.path)
+            self._reader = files.open_reader(self.path, self._disk)
         except apsw.Error as error:
             full = files.is_full(self._writer, error)
             raise StoreFailed(f"{self.path}: {error}", full=full) from error
@@ -238,7 +246,7 @@ class SqliteStore:
 
         def run() -> None:
             self._usable(self._reader)
-            with contextlib.closing(files.backup_steps(self.path, target)) as steps:
+            with contextlib.closing(files.backup_steps(self.path, target, self._disk)) as steps:
                 for _ in steps:
                     anyio.from_thread.check_cancelled()
 

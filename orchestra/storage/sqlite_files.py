@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import stat
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from orchestra.errors import Conflict, Malformed, NotFound, StoreFailed, StoreTa
 from orchestra.statemachine.lifecycles import JOB_FINAL
 from orchestra.statemachine.records import Job
 from orchestra.storage.codec import KIND_NAMES, RowCodec, Unreadable, decode_story
+from orchestra.storage.disk import THE_DISK, Disk
 from orchestra.storage.migrations import APPLICATION_ID, LATEST, migrate, version_of
 from orchestra.storage.sql import Connection, connect, first
 
@@ -56,25 +56,7 @@ def is_full(connection: Connection | None, error: apsw.Error) -> bool:
     return extended in _FULL_IOERRORS and connection.system_errno in _FULL_ERRNOS
 
 
-def sync_directory(path: str) -> None:
-    """Make the names in the directory of ``path`` durable. Without it a new file may be gone after a power cut."""
-    fd = os.open(Path(path).absolute().parent, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def sync_file(path: str) -> None:
-    """Make the content of a closed file durable."""
-    fd = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def take_lock(path: str) -> Connection:
+def take_lock(path: str, disk: Disk = THE_DISK) -> Connection:
     """
     Hold the store at ``path`` for this process until the result is closed or the process ends, however it ends.
 
@@ -86,7 +68,7 @@ def take_lock(path: str) -> Connection:
         StoreFailed: The place can not be written to.
     """
     try:
-        lock = connect(path + ".lock")
+        lock = connect(path + ".lock", vfs=disk.vfs)
     except apsw.Error as error:
         raise StoreFailed(f"{path}.lock can not be made: {error}") from error
     try:
@@ -103,9 +85,9 @@ def take_lock(path: str) -> Connection:
     return lock
 
 
-def open_writer(path: str, durability: str) -> Connection:
+def open_writer(path: str, durability: str, disk: Disk = THE_DISK) -> Connection:
     """A connection that commits, in WAL mode. Makes an empty file when there is none."""
-    connection = connect(path)
+    connection = connect(path, vfs=disk.vfs)
     try:
         _set_up(connection, SYNCHRONOUS[durability])
     except BaseException:
@@ -129,9 +111,9 @@ def _set_up(connection: Connection, synchronous: str) -> None:
     connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}")
 
 
-def open_reader(path: str) -> Connection:
+def open_reader(path: str, disk: Disk = THE_DISK) -> Connection:
     """A connection that only reads, and never holds up a commit."""
-    connection = connect(path, readonly=True)
+    connection = connect(path, readonly=True, vfs=disk.vfs)
     connection.set_busy_timeout(BUSY_MS)
     connection.execute("PRAGMA trusted_schema = OFF")
     return connection
@@ -162,7 +144,7 @@ def check_identity(connection: Connection, path: str) -> int:
     return version
 
 
-def prepare(connection: Connection, path: str) -> str:
+def prepare(connection: Connection, path: str, disk: Disk = THE_DISK) -> str:
     """
     Bring the file to the present schema; a file with older rows is copied before.
 
@@ -172,19 +154,19 @@ def prepare(connection: Connection, path: str) -> str:
     version = check_identity(connection, path)
     copy = ""
     if 0 < version < LATEST:
-        copy = backup_before(path, LATEST)
+        copy = backup_before(path, LATEST, disk)
     if version < LATEST:
         migrate(connection)
-    sync_directory(path)
+    disk.sync_directory(path)
     return copy
 
 
-def backup_before(path: str, version: int) -> str:
+def backup_before(path: str, version: int, disk: Disk = THE_DISK) -> str:
     """Copy the file before it is migrated to ``version``, beside it. Returns the copy's path."""
     name = f"{path}.before-v{version}"
     for number in range(2, 1_000):
         try:
-            backup(path, name)
+            backup(path, name, disk)
         except Conflict:  # the copy of an earlier try, which is never overwritten
             name = f"{path}.before-v{version}-{number}"
         else:
@@ -224,7 +206,7 @@ def migrate_file(path: str, version: int) -> str:
     return copy
 
 
-def backup(path: str, target: str) -> None:
+def backup(path: str, target: str, disk: Disk = THE_DISK) -> None:
     """
     Copy everything committed into the new file ``target``. The file appears whole or not at all, and is durable on return.
 
@@ -233,49 +215,49 @@ def backup(path: str, target: str) -> None:
         Malformed: ``target`` can not be made there.
         StoreFailed: Reading or writing failed; ``target`` is not there.
     """
-    for _ in backup_steps(path, target):
+    for _ in backup_steps(path, target, disk):
         pass
 
 
-def backup_steps(path: str, target: str) -> Generator[int]:
+def backup_steps(path: str, target: str, disk: Disk = THE_DISK) -> Generator[int]:
     """As `backup`, in steps: yields the pages that remain; closing it midway leaves nothing behind."""
     part = f"{target}.part"
-    _reserve(target)
+    _reserve(target, disk)
     try:
-        Path(part).unlink(missing_ok=True)
+        disk.remove(part)
         try:
-            yield from _copy(path, part)
+            yield from _copy(path, part, disk)
         except apsw.Error as error:
             raise StoreFailed(f"the backup failed: {error}", full=is_full(None, error)) from error
         Path(part).chmod(stat.S_IMODE(Path(path).stat().st_mode))
-        sync_file(part)
-        Path(part).replace(target)
-        sync_directory(target)
+        disk.sync_file(part)
+        disk.replace(part, target)
+        disk.sync_directory(target)
     except BaseException as error:
         for leftover in (part, f"{part}-journal", target):
-            Path(leftover).unlink(missing_ok=True)
+            disk.remove(leftover)
         if isinstance(error, OSError):
             full = error.errno in _FULL_ERRNOS
             raise StoreFailed(f"the backup failed: {error}", full=full) from error
         raise
 
 
-def _reserve(target: str) -> None:
+def _reserve(target: str, disk: Disk) -> None:
     """Claim the name, so that no file that exists, or comes to exist meanwhile, is ever overwritten."""
     try:
-        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        disk.reserve(target)
     except FileExistsError as error:
         raise Conflict("exists already", where=target, remedy="name a new file") from error
     except (OSError, ValueError) as error:
         raise Malformed(f"can not be made: {error}", where=target) from error
 
 
-def _copy(path: str, part: str) -> Iterator[int]:
-    with contextlib.closing(open_reader(path)) as source:
+def _copy(path: str, part: str, disk: Disk) -> Iterator[int]:
+    with contextlib.closing(open_reader(path, disk)) as source:
         # A read transaction pins one snapshot: without it each commit would send the copy back to its first page.
         source.execute("BEGIN")
         first(source, "SELECT count(*) FROM sqlite_schema")
-        with contextlib.closing(connect(part)) as copy:
+        with contextlib.closing(connect(part, vfs=disk.vfs)) as copy:
             copy.execute("PRAGMA synchronous = OFF")  # flushed once, at the end
             with copy.backup("main", source, "main") as steps:
                 while not steps.done:

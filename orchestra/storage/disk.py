@@ -1,0 +1,49 @@
+"""What the store does to a disk beside SQLite: names that appear, change and go, and what makes them durable."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+class Disk:
+    """
+    The disk of this machine. A test puts another in its place, which records or fails.
+
+    SQLite reaches the same disk through the layer (VFS) named `vfs`. All calls block and raise `OSError`.
+    """
+
+    vfs = ""
+    """The name of SQLite's layer; empty for its default one."""
+
+    def reserve(self, path: str) -> None:
+        """Make an empty file that only its owner may read. Raises `FileExistsError` when the name is taken."""
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+
+    def remove(self, path: str) -> None:
+        """Take away a name, if it is there."""
+        Path(path).unlink(missing_ok=True)
+
+    def replace(self, source: str, target: str) -> None:
+        """Give the file ``source`` the name ``target``, in one step."""
+        Path(source).replace(target)
+
+    def sync_file(self, path: str) -> None:
+        """Make the content of a closed file durable."""
+        fd = os.open(path, os.O_RDWR)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def sync_directory(self, path: str) -> None:
+        """Make the names in the directory of ``path`` durable. Without it a new file may be gone after a power cut."""
+        fd = os.open(Path(path).absolute().parent, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+THE_DISK = Disk()
+"""The real one."""
