@@ -8,7 +8,6 @@ import secrets
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -17,6 +16,7 @@ import attrs
 
 from orchestra.calls import TaskFunction
 from orchestra.client import Client
+from orchestra.dialect_ports import DIALECTS
 from orchestra.errors import Malformed
 from orchestra.ports import Engine, Store
 from orchestra.runtime.orchestrator import Orchestrator
@@ -43,21 +43,6 @@ EMBEDDED = "embedded"
 
 DRAIN_MS = 5_000
 """At a stop of a server, what its own worker runs gets this long: service managers kill after 10 s or more."""
-
-
-def _job_runner(port: DialectPort) -> Dialect:
-    from orchestra.dialects.job_runner import job_runner
-    from orchestra.engines.paths import kind_at
-
-    if not port.options.get("commands"):
-        LOG.warning("dialect job-runner: its list of commands is empty, so nothing runs")
-    return job_runner(port, kind_at)
-
-
-DIALECTS: Mapping[str, Callable[[DialectPort], Dialect]] = MappingProxyType(
-    {"job-runner": _job_runner}
-)
-"""Dialects beside the native one, by the name that switches them on. Each imports its module when it is called."""
 
 
 async def open_store(path: str | None) -> Store:

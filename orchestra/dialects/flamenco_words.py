@@ -127,3 +127,18 @@ def worker_word(*, paused: bool, held: int) -> FlamencoWorker:
 def report_word(text: str) -> FlamencoTask | None:
     """The word of a worker's report; None when it is none."""
     return next((word for word in FlamencoTask if word.value == text), None)
+
+
+LATER_WORDS: Mapping[str, FlamencoTask] = MappingProxyType(
+    {
+        "active": FlamencoTask.RUNNING,
+        "completed": FlamencoTask.FINISHED,
+        "canceled": FlamencoTask.ABORTED,
+    }
+)
+"""What the workers of the following months say instead."""
+
+
+def read_report(text: str) -> FlamencoTask | None:
+    """As `report_word`, and the words of later workers too."""
+    return report_word(text) or LATER_WORDS.get(text)

@@ -4,7 +4,7 @@ What a dialect is: data and pure functions between wire words and core words. No
 An HTTP transport mounts any `Dialect`; a websocket transport drives any `Session`; the in-memory transport needs neither.
 
 To plug in a further dialect, write a module here with a function that takes its `config.DialectPort` (whose ``options`` are its table in
-orchestra.toml) and gives a `Dialect` with paths from its own root on, and name the function in `compose.DIALECTS`. Switched on by
+orchestra.toml) and gives a `Dialect` with paths from its own root on, and name the function in `dialect_ports.DIALECTS`. Switched on by
 ``[dialects.NAME]`` or ``--dialect NAME=HOST:PORT``, it is served below ``/NAME/`` of the main port (`placed_under`) and, with an
 address, at the root of that port too, by the same core and behind the same door.
 """

@@ -61,7 +61,7 @@ def test_what_is_wrong_is_told_with_a_remedy(
     [
         (("serve", "--listen", "here"), "listen", ""),
         (("serve", "--listen", "0.0.0.0:0"), "listen", "--tls-cert"),
-        (("serve", "--dialect", "flamenco=127.0.0.1:0"), "flamenco", "native"),
+        (("serve", "--dialect", "esperanto=127.0.0.1:0"), "esperanto", "native"),
         (("serve", "--config", "/nowhere.toml"), "--config", ""),
         (("watch", "99999"), "99999", ""),
     ],

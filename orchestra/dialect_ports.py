@@ -1,0 +1,44 @@
+"""
+The dialects that can be switched on beside the native one, by name, each put together with what it needs of this machine.
+
+Each imports its module when it is called.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestra.config import DialectPort
+    from orchestra.dialects.wire import Dialect
+
+LOG = logging.getLogger("orchestra.compose")
+
+
+def _job_runner(port: DialectPort) -> Dialect:
+    from orchestra.dialects.job_runner import job_runner
+    from orchestra.engines.paths import kind_at
+
+    if not port.options.get("commands"):
+        LOG.warning("dialect job-runner: its list of commands is empty, so nothing runs")
+    return job_runner(port, kind_at)
+
+
+def _flamenco(port: DialectPort) -> Dialect:
+    from orchestra.dialects.flamenco import flamenco
+    from orchestra.storage.shelf import FolderShelf
+
+    return flamenco(
+        port, lambda: time.monotonic_ns() // 1_000_000, lambda at: FolderShelf(Path(at))
+    )
+
+
+DIALECTS: Mapping[str, Callable[[DialectPort], Dialect]] = MappingProxyType(
+    {"job-runner": _job_runner, "flamenco": _flamenco}
+)
+"""What each name in ``[dialects]`` and ``--dialect`` stands for."""

@@ -1,0 +1,236 @@
+"""
+Flamenco's manager of 2015 over the one core: its tasks, workers and settings, and the jobs and projects of its server.
+
+Workers of the pull protocol (2015-03) work against it as they are. Source: Flamenco's Manager API document, and the wire of its programs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from orchestra.config import DialectPort
+from orchestra.dialects.asks import Ask, Dialogue, Known
+from orchestra.dialects.flamenco_board import Board, read_numbers
+from orchestra.dialects.flamenco_compilers import Compilers
+from orchestra.dialects.flamenco_crew import Crew, Steps
+from orchestra.dialects.flamenco_desk import Desk
+from orchestra.dialects.flamenco_forms import path_number, read_form
+from orchestra.dialects.flamenco_listing import posted_fields
+from orchestra.dialects.flamenco_options import read_options
+from orchestra.dialects.flamenco_pull import Pull, Shelf
+from orchestra.dialects.flamenco_replies import NOTHING, encode, refuse, told
+from orchestra.dialects.wire import Chore, Dialect, Role, Route, WireRequest
+
+NAME = "flamenco"
+ROUND_MS = 1_000
+"""As often as a worker asks for work; a lease has to outlast three rounds."""
+
+FILE_BYTES_MAX = 1 << 30
+"""What a job brings along, and what a worker sends back; ``limits.body_bytes_max`` of the server is the usual bound."""
+
+TEXT_BYTES_MAX = 1024 * 1024
+
+
+def flamenco(
+    port: DialectPort,
+    now_ms: Callable[[], int],
+    shelf_at: Callable[[str], Shelf],
+    compilers: Compilers | None = None,
+) -> Dialect:
+    """
+    The dialect with the options of `flamenco_options.Options`.
+
+    Args:
+        now_ms: A clock that never goes back.
+        shelf_at: The shelf in a folder of this machine.
+        compilers: Kinds of tasks in place of the usual ones. Whoever runs the manager registers them; no request can.
+
+    Raises:
+        Malformed: An option is unknown or of another kind.
+    """
+    options = read_options(port)
+    compilers = options.compilers() if compilers is None else compilers
+    shelf = shelf_at(options.storage) if options.storage else None
+    crew = Crew(Desk(now_ms), options, compilers)
+    pull = Pull(crew, options, compilers, shelf)
+    board = Board(crew, options, compilers, shelf)
+    routes = (*_worker_routes(pull, board), *_task_routes(board), *_people_routes(board))
+    chore = Chore(lambda: Dialogue(crew.round), ROUND_MS)
+    return Dialect(NAME, routes, refuse, chores=(chore,))
+
+
+def _route(
+    name: str,
+    call: str,
+    ask: Callable[[WireRequest], Ask],
+    role: Role,
+    summary: str,
+    *,
+    files: bool = False,
+) -> Route:
+    method, _, path = call.partition(" ")
+    return Route(
+        name=name,
+        method=method,
+        path=path,
+        decode=ask,
+        encode=encode,
+        role=role,
+        body_bytes_max=FILE_BYTES_MAX if files else TEXT_BYTES_MAX,
+        summary=summary,
+        media_types=(),
+    )
+
+
+def _steps(begin: Callable[[WireRequest], Steps]) -> Callable[[WireRequest], Ask]:
+    return lambda request: Dialogue(lambda: begin(request))
+
+
+def _worker_routes(pull: Pull, board: Board) -> tuple[Route, ...]:
+    def register(request: WireRequest) -> Ask:
+        form = read_form(request)
+        return Dialogue(lambda: pull.register(form, request.client))
+
+    def report(request: WireRequest) -> Ask:
+        ticket, form = path_number(request, "task"), read_form(request)
+        return Dialogue(lambda: pull.report(ticket, form, request.client))
+
+    def thumbnail(request: WireRequest) -> Ask:
+        form = read_form(request)
+        return Dialogue(lambda: pull.thumbnail(form, request.client))
+
+    def poll(request: WireRequest) -> Ask:
+        hostname = request.query.get("worker", "")
+        return Dialogue(lambda: pull.poll(request.client, hostname))
+
+    def rest(request: WireRequest) -> Ask:
+        number, form = path_number(request, "worker"), read_form(request)
+        return Dialogue(lambda: board.rest(number, form))
+
+    def file(request: WireRequest) -> Ask:
+        number, name = path_number(request, "job"), request.path["name"]
+        return Dialogue(lambda: board.file(number, name))
+
+    def here(_: WireRequest) -> Ask:
+        return Known(told(200, {"status": "online"}))
+
+    worker = Role.WORKER
+    return (
+        _route("Info", "GET /info", here, worker, "Whether the manager is there"),
+        _route("RegisterWorker", "POST /workers", register, worker, "A worker is there"),
+        _route("CompiledTask", "GET /tasks/compiled/{any}", poll, worker, "A worker wants work"),
+        _route("ReportTask", "PATCH /tasks/{task}", report, worker, "How a task is", files=True),
+        _route(
+            "Thumbnail",
+            "POST /tasks/thumbnails",
+            thumbnail,
+            worker,
+            "The last picture of a task",
+            files=True,
+        ),
+        _route("EditWorker", "PATCH /workers/{worker}", rest, worker, "How a worker is"),
+        _route("File", "GET /static/storage/{job}/{name}", file, worker, "Files of a job"),
+        _route(
+            "Setting",
+            "GET /settings/{name}",
+            lambda request: Known(board.setting(request.path["name"])),
+            worker,
+            "The programs of a type of task, or a setting",
+        ),
+    )
+
+
+def _task_routes(board: Board) -> tuple[Route, ...]:
+    def post(request: WireRequest) -> Ask:
+        form = read_form(request)
+        return Dialogue(lambda: board.post(form))
+
+    def delete(request: WireRequest) -> Ask:
+        number = path_number(request, "task")
+
+        def steps() -> Steps:
+            yield from board.delete([number])
+            return told(202, posted_fields())
+
+        return Dialogue(steps)
+
+    def delete_several(request: WireRequest) -> Ask:
+        numbers = read_numbers(read_form(request).text("tasks", chars_max=4_096))
+
+        def steps() -> Steps:
+            yield from board.delete(numbers)
+            return told(202, str(numbers[-1]))
+
+        return Dialogue(steps)
+
+    def has_file(request: WireRequest) -> Ask:
+        number = path_number(request, "job")
+        return Dialogue(lambda: board.has_file(number))
+
+    operator, viewer = Role.OPERATOR, Role.VIEWER
+    return (
+        _route("PostTask", "POST /tasks", post, operator, "Take a task", files=True),
+        _route(
+            "ListTasks",
+            "GET /tasks",
+            _steps(lambda request: board.tasks(request.query.get("job_id", ""))),
+            viewer,
+            "Tasks of one job, or of the newest",
+        ),
+        _route("DeleteTask", "DELETE /tasks/{task}", delete, operator, "Stop a task"),
+        _route("DeleteTasks", "DELETE /tasks", delete_several, operator, "Stop tasks"),
+        _route("HasFile", "GET /tasks/file/{job}", has_file, viewer, "Whether a job has files"),
+    )
+
+
+def _people_routes(board: Board) -> tuple[Route, ...]:
+    def enable(request: WireRequest) -> Ask:
+        number, form = path_number(request, "worker"), read_form(request)
+        return Dialogue(lambda: board.enable(number, form))
+
+    def command(request: WireRequest) -> Ask:
+        form = read_form(request)
+        return Dialogue(lambda: board.command(form))
+
+    def set_all(request: WireRequest) -> Ask:
+        board.set(dict(read_form(request).fields))
+        return Known(NOTHING)
+
+    def set_one(request: WireRequest) -> Ask:
+        value = read_form(request).text("value")
+        board.set({request.path["name"]: value})
+        return Known(told(200, {"value": value}))
+
+    def numbered(name: str, begin: Callable[[int], Steps]) -> Callable[[WireRequest], Ask]:
+        def ask(request: WireRequest) -> Ask:
+            number = path_number(request, name)
+            return Dialogue(lambda: begin(number))
+
+        return ask
+
+    operator, viewer = Role.OPERATOR, Role.VIEWER
+    return (
+        _route("ListWorkers", "GET /workers", _steps(lambda _: board.workers()), viewer, "All"),
+        _route("Worker", "GET /workers/{worker}", numbered("worker", board.worker), viewer, "One"),
+        _route(
+            "EnableWorker",
+            "PATCH /workers/status/{worker}",
+            enable,
+            operator,
+            "Disable a worker",
+        ),
+        _route("ListJobs", "GET /jobs", _steps(lambda _: board.jobs()), viewer, "Newest jobs"),
+        _route("Job", "GET /jobs/{job}", numbered("job", board.job), viewer, "One job"),
+        _route("CommandJobs", "PUT /jobs", command, operator, "Start, stop, pause, requeue"),
+        _route(
+            "Picture",
+            "GET /jobs/{job}/thumbnail",
+            numbered("job", board.picture),
+            viewer,
+            "The last picture of a job",
+        ),
+        _route("Projects", "GET /projects", _steps(lambda _: board.projects()), viewer, "All"),
+        _route("Settings", "GET /settings", _steps(lambda _: board.settings()), viewer, "Settings"),
+        _route("SetAll", "POST /settings", set_all, operator, "Keep settings"),
+        _route("SetOne", "PATCH /settings/{name}", set_one, operator, "Keep one setting"),
+    )

@@ -1,0 +1,203 @@
+"""
+Workers of Flamenco in the core: joined, kept alive, given up. Each is one worker of the core with one slot.
+
+A worker of 2015 has no heartbeat: it asks once a second while it has no work, and is silent while its program is silent. So its lease
+is renewed here (`Crew.round`), for as long as the time-outs of this manager allow it to be silent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+from orchestra.dialects.asks import Ask
+from orchestra.dialects.flamenco_compilers import Compilers
+from orchestra.dialects.flamenco_desk import LABEL, SESSION, Card, Desk, Run
+from orchestra.dialects.flamenco_options import Options
+from orchestra.statemachine import limits
+from orchestra.statemachine.commands import JoinWorker
+from orchestra.statemachine.lifecycles import AttemptStatus, WorkerStatus
+from orchestra.statemachine.queries import GetTask, ListWorkers
+from orchestra.statemachine.records import Cause
+from orchestra.statemachine.replies import HeartbeatAnswered, WorkerJoined
+from orchestra.statemachine.reports import AttemptReport, AttemptsReported, Happening, Heartbeat
+
+Steps = Generator[Ask, Any, object]
+
+DISABLED_REASON = "disabled in Flamenco"
+ASLEEP_REASON = "asleep by its schedule"
+"""Why a worker is paused in the core, so that it is known again after a restart."""
+
+BEATS_A_LEASE = 3
+ROUND_MAX = 500
+"""Workers in one round of the chore, so that it ends within the bound of one dialogue; the next round begins with the others."""
+
+AWAY_MS = 15_000
+"""Workers ask once in 1 to 5 s. One that has missed three times is not given a task that it may never fetch."""
+
+_PAGES_MAX = 1_000
+
+
+class Crew:
+    """The workers of one manager."""
+
+    def __init__(self, desk: Desk, options: Options, compilers: Compilers) -> None:
+        self.desk = desk
+        self._options = options
+        self._kinds = tuple(sorted(compilers.by_kind))
+
+    def open(self) -> Steps:
+        """After a restart, lay out the desk from the core's rows. Once; later it does nothing."""
+        if self.desk.opened:
+            return
+        after = ""
+        for _ in range(_PAGES_MAX):
+            page = yield ListWorkers(after=after, limit=limits.PAGE_MAX)
+            for worker in page.items:
+                if worker.status in (WorkerStatus.ONLINE, WorkerStatus.LOST):
+                    reason = worker.pause_reason if worker.paused else ""
+                    disabled, asleep = reason == DISABLED_REASON, reason == ASLEEP_REASON
+                    self.desk.restore(worker, disabled=disabled, asleep=asleep)
+            after = page.next
+            if not after:
+                break
+        self.desk.opened = True
+
+    def restore_at(self, ip: str) -> Steps:
+        """Look at what restored workers of an address hold."""
+        for card in self.desk.at(ip):
+            if card.restored:
+                yield from self.beat(card)
+
+    def beat(self, card: Card) -> Steps:
+        """Renew the lease of a worker, learn what it should hold; join it first when the core does not know it (any more)."""
+        if not card.joined:
+            yield from self.join(card)
+            return
+        held = self._holding(card)
+        card.beat_ms = self.desk.now_ms()
+        answer: HeartbeatAnswered = yield Heartbeat(card.id, card.incarnation, held)
+        if not answer.known:
+            yield from self.join(card)
+            return
+        card.lease_ms = answer.lease_ms
+        card.paused = answer.paused
+        card.disabled = card.disabled and answer.paused
+        self.desk.absorb(card, answer.orders, answer.foreign)
+        yield from self._look_back(card)
+
+    def join(self, card: Card) -> Steps:
+        """Introduce a worker to the core, or tell it what has changed of one."""
+        card.beat_ms = self.desk.now_ms()
+        joined: WorkerJoined = yield JoinWorker(
+            card.name,
+            SESSION,
+            1,
+            self._offered(card),
+            labels=(LABEL,),
+            host={
+                "hostname": card.hostname,
+                "ip_address": card.ip,
+                "port": str(card.port),
+                "system": card.system,
+                "blocked": ",".join(card.blocked),
+            },
+            holding=self._holding(card),
+        )
+        card.id, card.incarnation, card.joined = joined.worker_id, joined.incarnation, True
+        card.lease_ms = joined.lease_ms
+        self.desk.absorb(card, joined.orders, joined.foreign)
+        yield from self._look_back(card)
+
+    def round(self) -> Steps:
+        """Renew the leases of workers that may be silent, and end the tasks that have been silent for too long."""
+        yield from self.open()
+        desk = self.desk
+        now = desk.now_ms()
+        due = [card for card in desk.cards.values() if card.joined and self._due(card, now)]
+        due.sort(key=lambda card: card.beat_ms)
+        for card in due[:ROUND_MAX]:
+            run = card.run
+            if self._is_alive(card, now):
+                yield from self.beat(card)
+                if not card.away and self._is_away(card, now):
+                    yield from self._leave_alone(card)
+            elif run is not None and run.delivered and not run.told:
+                seconds = self._options.task_timeout_s
+                told = f"nothing was heard of it for {seconds} s"
+                yield from self.end(run, Happening.FAILED, cause=Cause.TIMEOUT, message=told)
+            else:
+                # Its lease runs out in the core, and what it holds runs elsewhere.
+                card.joined = False
+        return None
+
+    def end(
+        self,
+        run: Run,
+        happening: Happening,
+        *,
+        cause: Cause = Cause.NONE,
+        message: str = "",
+        result: bytes | None = None,
+    ) -> Generator[Ask, Any, bool]:
+        """Report the end of a run; whether it was still its worker's to report."""
+        card = run.card
+        report = AttemptReport(
+            run.order.attempt_id, happening, result=result, cause=cause, message=message
+        )
+        answered = yield AttemptsReported(card.id, card.incarnation, (report,))
+        self.desk.drop(run)
+        return not answered.ignored[0]
+
+    def back(self, card: Card) -> Steps:
+        """A worker spoke: it is given work again when it was away."""
+        card.seen_ms = self.desk.now_ms()
+        if card.away:
+            card.away = False
+            yield from self.join(card)
+
+    def _leave_alone(self, card: Card) -> Steps:
+        """Give a worker that asks no more nothing new, and what it never fetched to others. That is no loss: nothing of it began."""
+        card.away = True
+        yield from self.join(card)
+        if card.run is not None:
+            message = "its worker does not ask for it"
+            yield from self.end(card.run, Happening.STOPPED, message=message)
+
+    def _offered(self, card: Card) -> tuple[str, ...]:
+        if card.away or card.asleep:
+            return ()
+        return tuple(kind for kind in self._kinds if kind not in card.blocked)
+
+    def _holding(self, card: Card) -> tuple[str, ...]:
+        return () if card.run is None else (card.run.order.attempt_id,)
+
+    def _due(self, card: Card, now: int) -> bool:
+        return card.restored or now - card.beat_ms >= card.lease_ms // BEATS_A_LEASE
+
+    def _is_alive(self, card: Card, now: int) -> bool:
+        run = card.run
+        if run is not None and run.delivered and not run.told:
+            return now - run.touched_ms < self._options.task_timeout_s * 1_000
+        return now - card.seen_ms < self._options.worker_timeout_s * 1_000
+
+    def _is_away(self, card: Card, now: int) -> bool:
+        busy = card.run is not None and card.run.delivered
+        return not busy and now - card.seen_ms >= AWAY_MS
+
+    def _look_back(self, card: Card) -> Steps:
+        """What a worker held before this manager started: it may have begun it, and its log is kept in part."""
+        if not card.restored:
+            return
+        card.restored = False
+        run = card.run
+        if run is None:
+            return
+        task = yield GetTask(run.order.task_id)
+        running = any(
+            attempt.id == run.order.attempt_id and attempt.status is AttemptStatus.RUNNING
+            for attempt in task.attempts
+        )
+        run.started = running
+        run.delivered = True
+        run.log_bytes = None

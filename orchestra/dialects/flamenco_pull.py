@@ -1,0 +1,315 @@
+"""
+What a worker of the pull protocol (2015-03) says: that it is there, that it wants work, how its task is doing, and that it is over.
+
+A worker works at one task, and is silent towards `poll` meanwhile. It knows an attempt by a number, its ticket, and nobody is believed
+who reports on one from another address. Any answer but 204 to a report makes it stop what it runs.
+
+Source: Flamenco's Manager API document, and the wire of the running programs of 2015-03-28.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from typing import Any, Protocol
+
+import msgspec
+
+from orchestra.dialects.asks import Apart, AppendLog, Ask
+from orchestra.dialects.flamenco_compilers import Compilers, Piece, Place
+from orchestra.dialects.flamenco_crew import Crew, Steps
+from orchestra.dialects.flamenco_desk import Card, Run, new_output
+from orchestra.dialects.flamenco_forms import MISSING, Form
+from orchestra.dialects.flamenco_options import Options
+from orchestra.dialects.flamenco_parsers import (
+    PARSERS,
+    TaskParser,
+    activity_text,
+    fraction,
+    read_activity,
+)
+from orchestra.dialects.flamenco_posted import Posted, read_posted
+from orchestra.dialects.flamenco_replies import (
+    CANCELLED,
+    DISABLED,
+    DUPLICATED,
+    NO_WORK,
+    NOTHING,
+    UNREGISTERED,
+    told,
+)
+from orchestra.dialects.flamenco_words import HAPPENING, FlamencoTask, read_report
+from orchestra.errors import Conflict, Malformed
+from orchestra.ports import Log, LogChunk
+from orchestra.statemachine import limits
+from orchestra.statemachine.records import Cause
+from orchestra.statemachine.replies import Order
+from orchestra.statemachine.reports import AttemptReport, AttemptsReported, Happening
+
+STREAM = "stdout"
+REDELIVER_MS = 10_000
+"""A worker that was sent a task says at once that it has it: after this long the answer was lost on its way."""
+
+TIME_COST_S_MAX = 10**9
+_JOB_FILES = [["jobfile", "jobfile.zip"], ["jobsupportfile", "jobsupportfile.zip"]]
+_piece = msgspec.json.Decoder(dict[str, int])
+
+
+class Shelf(Protocol):
+    """A folder of files by name, on the manager's machine. Its calls may be slow."""
+
+    def save(self, name: str, content: bytes) -> None:
+        """Keep a file, in place of the one with this name. Raises `Unavailable` when it can not be kept."""
+        ...
+
+    def read(self, name: str) -> bytes | None:
+        """A file; None when there is none."""
+        ...
+
+
+def piece_of(order: Order) -> Piece:
+    """The frames and the tile of one attempt."""
+    return Piece(**_piece.decode(order.item)) if order.item else Piece()
+
+
+class Pull:
+    """The worker's calls. Each gives the steps of a dialogue that ends with a `WireResponse`."""
+
+    def __init__(
+        self, crew: Crew, options: Options, compilers: Compilers, shelf: Shelf | None
+    ) -> None:
+        self._crew = crew
+        self._desk = crew.desk
+        self._options = options
+        self._compilers = compilers
+        self._shelf = shelf
+
+    def register(self, form: Form, client: str) -> Steps:
+        """A worker is there. One that is known keeps its task; two at one address are two, by host name and port."""
+        hostname = form.text("hostname", "null", chars_max=100)
+        system = form.text("system", chars_max=200)
+        port = form.number("port", 0, 0, 65_535)
+        yield from self._crew.open()
+        desk = self._desk
+        card = desk.add(Card(hostname, client, port, system))
+        yield from self._crew.back(card)
+        if card.system != system:
+            card.system, card.joined = system, False
+        desk.asks(card)
+        if not card.joined:
+            yield from self._crew.join(card)
+        return NOTHING
+
+    def poll(self, client: str, hostname: str) -> Steps:
+        """A worker wants work: 200 with a task, 400 when there is none, 403 when it gets none."""
+        yield from self._crew.open()
+        desk = self._desk
+        card = desk.who_asks(client, hostname)
+        if card is None:
+            return told(403, UNREGISTERED)
+        yield from self._crew.back(card)
+        yield from self._crew.beat(card)
+        run = card.run
+        if run is not None and run.started:
+            return (yield from self._asks_in_the_middle(run))
+        if run is not None and run.stopping:
+            yield from self._crew.end(run, Happening.STOPPED, message="it was not begun")
+            return NO_WORK
+        if card.disabled or (card.paused and run is None):
+            return told(403, DISABLED)
+        if run is None or (run.delivered and desk.now_ms() - run.touched_ms < REDELIVER_MS):
+            return NO_WORK
+        return (yield from self._deliver(run))
+
+    def report(self, ticket: int, form: Form, client: str) -> Steps:
+        """How a task is doing. 204 when the worker shall go on, or its end was taken."""
+        word = read_report(form.text("status", chars_max=32))
+        if word is None:
+            missing = "status" not in form.fields
+            raise Malformed(MISSING if missing else "is no status of a task", where="status")
+        run = yield from self._run(ticket, client)
+        if run is None:
+            return told(403, CANCELLED)
+        if run.card.ip != client:
+            return told(403, DUPLICATED)
+        yield from self._crew.back(run.card)
+        run.touched_ms, run.delivered = self._desk.now_ms(), True
+        run.time_cost_s = form.number("time_cost", 0, 0, TIME_COST_S_MAX) or 0
+        yield from self._crew.beat(run.card)
+        if run.ticket not in self._desk.runs or not (yield from self._keep_log(run, form)):
+            self._desk.drop(run)
+            return told(403, CANCELLED)
+        if HAPPENING[word] is Happening.PROGRESS:
+            return (yield from self._goes_on(run))
+        return (yield from self._ends(run, word, form))
+
+    def thumbnail(self, form: Form, client: str) -> Steps:
+        """The last picture of a task, kept as its job's. Answers with whether it was kept."""
+        ticket = form.number("task_id", None, 0, 1 << 53)
+        picture = form.files.get("file", b"")
+        run = yield from self._run(ticket or 0, client)
+        kept = run is not None and run.card.ip == client and self._shelf is not None and picture
+        if kept and run is not None:
+            name = picture_name(run.order.job_id)
+            yield Apart(lambda: self._shelf and self._shelf.save(name, picture))
+        return told(200, {"file": bool(kept)})
+
+    # below: one task ------------------------------------------------------------------------------------------------
+
+    def _run(self, ticket: int, client: str) -> Generator[Ask, Any, Run | None]:
+        yield from self._crew.open()
+        run = self._desk.runs.get(ticket)
+        if run is None:
+            yield from self._crew.restore_at(client)
+            run = self._desk.runs.get(ticket)
+        return run
+
+    def _asks_in_the_middle(self, run: Run) -> Steps:
+        """
+        A worker that works asks for nothing: this one has let go of its task, or it is another of the same name. Which of the two is
+        seen from how long nothing was heard of the task.
+        """
+        silent_ms = self._desk.now_ms() - run.touched_ms
+        if run.told or silent_ms >= self._options.worker_timeout_s * 1_000:
+            stop = run.stopping or run.told
+            cause = Cause.NONE if stop else Cause.LOST
+            message = "it was stopped" if stop else "its worker asks for other work"
+            yield from self._crew.end(run, Happening.STOPPED, cause=cause, message=message)
+        return NO_WORK
+
+    def _deliver(self, run: Run) -> Steps:
+        posted = read_posted(run.order.template)
+        compiler = self._compilers.by_kind.get(run.order.app)
+        if posted is None or compiler is None:
+            told_why = "this manager did not make it"
+            yield from self._crew.end(
+                run, Happening.FAILED, cause=Cause.UNSTARTABLE, message=told_why
+            )
+            return NO_WORK
+        piece = piece_of(run.order)
+        try:
+            settings = compiler.read(json.dumps(posted.settings))
+            place = Place(run.card.system, pull=True)
+            argv = compiler.command(settings, run.order.app, piece, place)
+        except Malformed as error:
+            cause, why = Cause.UNSTARTABLE, str(error)
+            yield from self._crew.end(run, Happening.FAILED, cause=cause, message=why)
+            return NO_WORK
+        run.delivered, run.touched_ms = True, self._desk.now_ms()
+        return told(200, _task(run, posted, piece, argv))
+
+    def _goes_on(self, run: Run) -> Steps:
+        card = run.card
+        first, last = _frames(run)
+        progress = AttemptReport(
+            run.order.attempt_id,
+            Happening.PROGRESS,
+            fraction=fraction(run.activity, first, last),
+            message=run.activity.process,
+        )
+        begun = AttemptReport(run.order.attempt_id, Happening.RUNNING)
+        reports = (progress,) if run.started else (begun, progress)
+        answered = yield AttemptsReported(card.id, card.incarnation, reports)
+        run.started = True
+        if len(reports) > 1 and answered.ignored[0]:
+            self._desk.drop(run)
+            return told(403, CANCELLED)
+        if run.stopping or run.order.job_id in self._desk.halted:
+            run.told = True
+            return told(403, CANCELLED)
+        if card.disabled:
+            run.told = True
+            return told(403, DISABLED)
+        return NOTHING
+
+    def _ends(self, run: Run, word: FlamencoTask, form: Form) -> Steps:
+        happening = HAPPENING[word]
+        message = ""
+        result: bytes | None = None
+        if happening is Happening.COMPLETED:
+            produced = form.files.get("taskfile", b"")
+            if produced and self._shelf is not None:
+                name, shelf = output_name(run.order.task_id), self._shelf
+                yield Apart(lambda: shelf.save(name, produced))
+            result = msgspec.json.encode(
+                {
+                    "activity": msgspec.json.decode(activity_text(run.activity)),
+                    "time_cost_s": run.time_cost_s,
+                    "output_bytes": len(produced),
+                }
+            )
+        elif run.stopping or run.told:
+            happening, message = Happening.STOPPED, "it was stopped"
+        elif happening is Happening.FAILED:
+            message = _last_words(form, word)
+        cause = Cause.EXIT if happening is Happening.FAILED else Cause.NONE
+        taken = yield from self._crew.end(
+            run, happening, cause=cause, message=message, result=result
+        )
+        return NOTHING if taken else told(403, CANCELLED)
+
+    def _keep_log(self, run: Run, form: Form) -> Generator[Ask, Any, bool]:
+        """Keep what is new in the log, and what it tells; whether the attempt is still the worker's."""
+        fresh = new_output(run, form.text("log")) if form.fields.get("log") else b""
+        before = run.activity
+        run.activity = read_activity(form.text("activity"), before)
+        if run.activity is before and fresh:
+            run.activity = _parser(run).feed(before, fresh.decode(errors="replace"))
+        if not fresh:
+            return True
+        attempt_id = run.order.attempt_id
+        at, size = run.log_bytes, limits.LOG_CHUNK_BYTES_MAX
+        if at is None:
+            at = (yield Log(attempt_id, STREAM, limit=1)).size
+        chunks = tuple(
+            LogChunk(attempt_id, STREAM, at + offset, fresh[offset : offset + size])
+            for offset in range(0, len(fresh), size)
+        )
+        run.log_bytes = at + len(fresh)
+        try:
+            yield AppendLog(run.card.id, run.card.incarnation, chunks)
+        except Conflict:
+            return False
+        return True
+
+
+def output_name(task_id: str) -> str:
+    """What a worker sent back of a task, as a file on the shelf."""
+    return f"output-{task_id}.zip"
+
+
+def picture_name(job_id: str) -> str:
+    """The last picture of a job, as a file on the shelf."""
+    return f"picture-{job_id}"
+
+
+def _parser(run: Run) -> TaskParser:
+    posted = read_posted(run.order.template)
+    return PARSERS.get(posted.parser if posted else "", PARSERS["none"])
+
+
+def _frames(run: Run) -> tuple[int, int]:
+    piece = piece_of(run.order)
+    return piece.first, piece.last
+
+
+def _task(run: Run, posted: Posted, piece: Piece, argv: tuple[str, ...]) -> dict[str, object]:
+    settings = dict(posted.settings)
+    if run.order.item:
+        settings |= {"frame_start": piece.first, "frame_end": piece.last}
+    options = {
+        "task_id": run.ticket,
+        "job_id": run.order.job_number,
+        "task_parser": posted.parser,
+        "settings": settings,
+        "type": run.order.app,
+        "task_command": json.dumps(argv),
+    }
+    return {"options": options, "files": {"jobfiles": _JOB_FILES}}
+
+
+def _last_words(form: Form, word: FlamencoTask) -> str:
+    lines = form.text("log").strip().splitlines()
+    said = lines[-1][:200] if lines else "it said nothing"
+    killed = word is FlamencoTask.ABORTED
+    return f"its program was killed: {said}" if killed else said

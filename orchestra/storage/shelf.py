@@ -1,0 +1,69 @@
+"""A folder of files by name: what jobs of other systems bring along, and what their workers send back."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+import attrs
+
+from orchestra.errors import Malformed, Unavailable
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+
+
+@attrs.frozen(slots=True)
+class FolderShelf:
+    """
+    Files in one folder, which is made when it is missing. Calls wait for the disk: make them in a thread.
+
+    A file is there as a whole or not at all: it is written beside its place, flushed, and moved there.
+    """
+
+    folder: Path
+
+    def save(self, name: str, content: bytes) -> None:
+        """
+        Keep a file, in place of the one with this name. Durable on return.
+
+        Raises:
+            Malformed: It is no plain name.
+            Unavailable: The disk does not take it.
+        """
+        path = self._path(name)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with NamedTemporaryFile(dir=self.folder, prefix=".new-", delete=False) as file:
+                try:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                    Path(file.name).replace(path)
+                except OSError:
+                    Path(file.name).unlink(missing_ok=True)
+                    raise
+        except OSError as error:
+            raise Unavailable(f"{name} can not be kept: {error.strerror}") from None
+
+    def read(self, name: str) -> bytes | None:
+        """
+        A file; None when there is none.
+
+        Raises:
+            Malformed: It is no plain name.
+            Unavailable: The disk does not give it.
+        """
+        try:
+            return self._path(name).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise Unavailable(f"{name} can not be read: {error.strerror}") from None
+
+    def _path(self, name: str) -> Path:
+        # One segment that does not begin with a dot: it can not lead out of the folder.
+        if _NAME.fullmatch(name) is None:
+            raise Malformed("it is no plain name", where="name")
+        return self.folder / name
