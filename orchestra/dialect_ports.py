@@ -30,12 +30,19 @@ def _job_runner(port: DialectPort) -> Dialect:
 
 
 def _flamenco(port: DialectPort) -> Dialect:
-    from orchestra.dialects.flamenco import flamenco
+    from orchestra.dialects.flamenco import Surroundings, flamenco
     from orchestra.storage.shelf import FolderShelf
 
-    return flamenco(
-        port, lambda: time.monotonic_ns() // 1_000_000, lambda at: FolderShelf(Path(at))
+    def weekday_and_minute() -> tuple[int, int]:
+        now = time.localtime()
+        return now.tm_wday, now.tm_hour * 60 + now.tm_min
+
+    surroundings = Surroundings(
+        lambda: time.monotonic_ns() // 1_000_000,
+        weekday_and_minute,
+        lambda folder: FolderShelf(Path(folder)),
     )
+    return flamenco(port, surroundings)
 
 
 DIALECTS: Mapping[str, Callable[[DialectPort], Dialect]] = MappingProxyType(

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import attrs
+
 from orchestra.config import DialectPort
 from orchestra.dialects.asks import Ask, Dialogue, Known
 from orchestra.dialects.flamenco_board import Board, read_numbers
@@ -31,18 +33,31 @@ FILE_BYTES_MAX = 1 << 30
 TEXT_BYTES_MAX = 1024 * 1024
 
 
+@attrs.frozen(slots=True)
+class Surroundings:
+    """
+    What the manager needs of its machine.
+
+    Args:
+        now_ms: A clock that never goes back.
+        weekday_and_minute: The local day of the week, from Monday as 0, and the minute of the day.
+        shelf_at: The shelf in a folder.
+    """
+
+    now_ms: Callable[[], int]
+    weekday_and_minute: Callable[[], tuple[int, int]]
+    shelf_at: Callable[[str], Shelf]
+
+
 def flamenco(
     port: DialectPort,
-    now_ms: Callable[[], int],
-    shelf_at: Callable[[str], Shelf],
+    surroundings: Surroundings,
     compilers: Compilers | None = None,
 ) -> Dialect:
     """
     The dialect with the options of `flamenco_options.Options`.
 
     Args:
-        now_ms: A clock that never goes back.
-        shelf_at: The shelf in a folder of this machine.
         compilers: Kinds of tasks in place of the usual ones. Whoever runs the manager registers them; no request can.
 
     Raises:
@@ -50,8 +65,9 @@ def flamenco(
     """
     options = read_options(port)
     compilers = options.compilers() if compilers is None else compilers
-    shelf = shelf_at(options.storage) if options.storage else None
-    crew = Crew(Desk(now_ms), options, compilers)
+    shelf = surroundings.shelf_at(options.storage) if options.storage else None
+    desk = Desk(surroundings.now_ms)
+    crew = Crew(desk, options, compilers, surroundings.weekday_and_minute)
     pull = Pull(crew, options, compilers, shelf)
     board = Board(crew, options, compilers, shelf)
     routes = (*_worker_routes(pull, board), *_task_routes(board), *_people_routes(board))

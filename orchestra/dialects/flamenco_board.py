@@ -234,7 +234,7 @@ class Board:
         return told(200, {"status": worker_fields(worker, self._desk)["status"]})
 
     def enable(self, number: int, form: Form) -> Steps:
-        """Disable a worker, which ends what it runs and runs it elsewhere, or enable it again."""
+        """Disable a worker, which ends what it runs and runs it elsewhere, or enable it again, for every kind of task."""
         word = form.text("status", chars_max=32)
         if word not in ("enabled", "disabled"):
             raise Malformed("it is enabled or disabled", where="status")
@@ -247,6 +247,9 @@ class Board:
         card = self._desk.cards.get(worker.name)
         if card is not None:
             card.disabled = card.paused = disabled
+            if not disabled and card.blocked:
+                card.blocked = ()
+                yield from self._crew.join(card)
         return told(200, {"task_id": None})
 
     # settings -------------------------------------------------------------------------------------------------------

@@ -7,13 +7,14 @@ is renewed here (`Crew.round`), for as long as the time-outs of this manager all
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 from orchestra.dialects.asks import Ask
 from orchestra.dialects.flamenco_compilers import Compilers
 from orchestra.dialects.flamenco_desk import LABEL, SESSION, Card, Desk, Run
 from orchestra.dialects.flamenco_options import Options
+from orchestra.dialects.flamenco_rules import labels_for, sleeps_of
 from orchestra.statemachine import limits
 from orchestra.statemachine.commands import JoinWorker
 from orchestra.statemachine.lifecycles import AttemptStatus, WorkerStatus
@@ -25,7 +26,6 @@ from orchestra.statemachine.reports import AttemptReport, AttemptsReported, Happ
 Steps = Generator[Ask, Any, object]
 
 DISABLED_REASON = "disabled in Flamenco"
-ASLEEP_REASON = "asleep by its schedule"
 """Why a worker is paused in the core, so that it is known again after a restart."""
 
 BEATS_A_LEASE = 3
@@ -41,9 +41,16 @@ _PAGES_MAX = 1_000
 class Crew:
     """The workers of one manager."""
 
-    def __init__(self, desk: Desk, options: Options, compilers: Compilers) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        options: Options,
+        compilers: Compilers,
+        weekday_and_minute: Callable[[], tuple[int, int]],
+    ) -> None:
         self.desk = desk
         self._options = options
+        self._weekday_and_minute = weekday_and_minute
         self._kinds = tuple(sorted(compilers.by_kind))
 
     def open(self) -> Steps:
@@ -56,8 +63,7 @@ class Crew:
             for worker in page.items:
                 if worker.status in (WorkerStatus.ONLINE, WorkerStatus.LOST):
                     reason = worker.pause_reason if worker.paused else ""
-                    disabled, asleep = reason == DISABLED_REASON, reason == ASLEEP_REASON
-                    self.desk.restore(worker, disabled=disabled, asleep=asleep)
+                    self.desk.restore(worker, disabled=reason == DISABLED_REASON)
             after = page.next
             if not after:
                 break
@@ -89,12 +95,13 @@ class Crew:
     def join(self, card: Card) -> Steps:
         """Introduce a worker to the core, or tell it what has changed of one."""
         card.beat_ms = self.desk.now_ms()
+        card.asleep = self._sleeps(card)
         joined: WorkerJoined = yield JoinWorker(
             card.name,
             SESSION,
             1,
             self._offered(card),
-            labels=(LABEL,),
+            labels=(LABEL, *labels_for(self._options.workers, card.hostname)),
             host={
                 "hostname": card.hostname,
                 "ip_address": card.ip,
@@ -120,12 +127,14 @@ class Crew:
             run = card.run
             if self._is_alive(card, now):
                 yield from self.beat(card)
+                if card.asleep is not self._sleeps(card):
+                    yield from self.join(card)
                 if not card.away and self._is_away(card, now):
                     yield from self._leave_alone(card)
             elif run is not None and run.delivered and not run.told:
                 seconds = self._options.task_timeout_s
                 told = f"nothing was heard of it for {seconds} s"
-                yield from self.end(run, Happening.FAILED, cause=Cause.TIMEOUT, message=told)
+                yield from self.failed(run, Cause.TIMEOUT, told)
             else:
                 # Its lease runs out in the core, and what it holds runs elsewhere.
                 card.joined = False
@@ -149,11 +158,45 @@ class Crew:
         self.desk.drop(run)
         return not answered.ignored[0]
 
+    def failed(self, run: Run, cause: Cause, message: str) -> Generator[Ask, Any, bool]:
+        """
+        Report that a worker failed at a task: another try follows, on another worker when one is free, until there were too many.
+
+        A worker that failed at a kind too often in a row is given no more of it, unless nobody else is left.
+        """
+        card, kind = run.card, run.order.app
+        taken = yield from self.end(run, Happening.FAILED, cause=cause, message=message)
+        if not taken:
+            return False
+        card.failures[kind] = card.failures.get(kind, 0) + 1
+        if card.failures[kind] >= self._options.block_after and self.others(card, kind):
+            card.blocked = (*card.blocked, kind)
+            card.failures.pop(kind)
+            yield from self.join(card)
+        return True
+
+    def others(self, card: Card, kind: str) -> list[Card]:
+        """Who else is there for a kind of task."""
+        return [
+            other
+            for other in self.desk.cards.values()
+            if other is not card
+            and other.joined
+            and not (other.paused or other.disabled)
+            and kind in self._offered(other)
+        ]
+
+    def pass_on(self, run: Run) -> Steps:
+        """Give a task that its worker has failed at before to another; the worker is given none of the kind until it asks again."""
+        run.card.resting = run.order.app
+        yield from self.join(run.card)
+        yield from self.end(run, Happening.STOPPED, message="it failed on this worker before")
+
     def back(self, card: Card) -> Steps:
-        """A worker spoke: it is given work again when it was away."""
+        """A worker spoke: it is given work again when it was away, asleep until now, or resting."""
         card.seen_ms = self.desk.now_ms()
-        if card.away:
-            card.away = False
+        if card.away or card.resting or card.asleep is not self._sleeps(card):
+            card.away, card.resting = False, ""
             yield from self.join(card)
 
     def _leave_alone(self, card: Card) -> Steps:
@@ -167,7 +210,14 @@ class Crew:
     def _offered(self, card: Card) -> tuple[str, ...]:
         if card.away or card.asleep:
             return ()
-        return tuple(kind for kind in self._kinds if kind not in card.blocked)
+        refused = (*card.blocked, card.resting)
+        return tuple(kind for kind in self._kinds if kind not in refused)
+
+    def _sleeps(self, card: Card) -> bool:
+        schedules = sleeps_of(self._options.workers, card.hostname)
+        return bool(schedules) and any(
+            each.covers(*self._weekday_and_minute()) for each in schedules
+        )
 
     def _holding(self, card: Card) -> tuple[str, ...]:
         return () if card.run is None else (card.run.order.attempt_id,)

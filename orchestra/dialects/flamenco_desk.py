@@ -83,7 +83,9 @@ class Card:
         disabled: Someone disabled it, which ends what it runs.
         asleep: Its schedule has it asleep.
         away: It asks no more, and is given nothing until it does.
+        resting: A kind of task that it is not given until it asks again: it failed at one, and others may try that.
         blocked: Kinds of tasks that it is not given any more.
+        failures: How often in a row it failed at each kind.
     """
 
     hostname: str
@@ -101,7 +103,9 @@ class Card:
     disabled: bool = False
     asleep: bool = False
     away: bool = False
+    resting: str = ""
     blocked: tuple[str, ...] = ()
+    failures: dict[str, int] = attrs.field(factory=dict[str, int])
     run: Run | None = None
 
     @property
@@ -133,7 +137,7 @@ class Desk:
         self._at.setdefault(card.ip, {})[card.name] = known
         return known
 
-    def restore(self, worker: WorkerView, *, disabled: bool, asleep: bool) -> None:
+    def restore(self, worker: WorkerView, *, disabled: bool) -> None:
         """A worker from the core's rows; one that is no worker of this dialect is passed over."""
         host = worker.host
         if LABEL not in worker.labels or not host.get("port", "").isdecimal():
@@ -144,7 +148,7 @@ class Desk:
         card.id, card.incarnation = worker.id, worker.incarnation
         card.joined = card.restored = True
         card.seen_ms = card.beat_ms = self.now_ms()
-        card.paused, card.disabled, card.asleep = worker.paused, disabled, asleep
+        card.paused, card.disabled = worker.paused, disabled
         card.blocked = tuple(kind for kind in host.get("blocked", "").split(",") if kind)
         self.add(card)
 

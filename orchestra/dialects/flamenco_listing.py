@@ -19,7 +19,7 @@ from orchestra.dialects.flamenco_words import (
     worker_word,
 )
 from orchestra.statemachine import limits
-from orchestra.statemachine.lifecycles import TaskStatus
+from orchestra.statemachine.lifecycles import TASK_FINAL, TaskStatus
 from orchestra.statemachine.queries import GetJob, ListTasks
 from orchestra.statemachine.replies import JobView, StageView, TaskView, WorkerView
 
@@ -81,6 +81,7 @@ def task_fields(task: TaskView, job: JobView, stage: StageView) -> Fields:
         "name": f"{job.name}, {stage.name} {task.offset + 1}",
         "status": TASK_WORD[task.status],
         "failures": task.failures,
+        "soft_failed": task.failures > 0 and task.status not in TASK_FINAL,
         "type": stage.app,
         "priority": job.priority,
         "worker": task.worker or None,

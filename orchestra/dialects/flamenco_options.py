@@ -9,6 +9,7 @@ import attrs
 
 from orchestra.config import DialectPort
 from orchestra.dialects.flamenco_compilers import BlenderRender, Compilers, PrintString
+from orchestra.dialects.flamenco_rules import WorkerRule, read_rules
 from orchestra.errors import Malformed
 
 WHERE = "dialects.flamenco"
@@ -28,7 +29,8 @@ class Options:
         worker_timeout_s: A worker without a task that is silent for so long is given up.
         task_timeout_s: A task of which nothing was heard for so long has failed.
         failures_max: A task has failed for good after so many failures; before, it is tried again.
-        block_after: A worker is given no more tasks of a kind after so many failures at it in one job.
+        block_after: A worker is given no more tasks of a kind after so many failures at it, one after the other.
+        workers: Tags and sleep of workers, by patterns of their host names.
         commands: By type of task, the program on each system (``Linux``, ``Darwin``, ``Windows``).
     """
 
@@ -42,6 +44,7 @@ class Options:
     roots: tuple[str, ...] = ()
     autoexec: bool = False
     render_settings: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    workers: tuple[WorkerRule, ...] = ()
 
     def compilers(self) -> Compilers:
         """The usual compilers with these programs, folders and files."""
@@ -76,6 +79,7 @@ def read_options(port: DialectPort) -> Options:
     if "roots" in table:
         fields["roots"] = _texts(table.pop("roots"), "roots")
     fields["render_settings"] = _words(table.pop("render_settings", {}), "render_settings")
+    fields["workers"] = read_rules(_table(table.pop("workers", {}), "workers"), f"{WHERE}.workers")
     fields["commands"] = _commands(table.pop("commands", {}))
     if table:
         where = f"{WHERE}.{min(table)}"

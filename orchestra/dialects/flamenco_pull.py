@@ -42,6 +42,8 @@ from orchestra.dialects.flamenco_words import HAPPENING, FlamencoTask, read_repo
 from orchestra.errors import Conflict, Malformed
 from orchestra.ports import Log, LogChunk
 from orchestra.statemachine import limits
+from orchestra.statemachine.lifecycles import AttemptStatus
+from orchestra.statemachine.queries import GetTask
 from orchestra.statemachine.records import Cause
 from orchestra.statemachine.replies import Order
 from orchestra.statemachine.reports import AttemptReport, AttemptsReported, Happening
@@ -181,10 +183,10 @@ class Pull:
         posted = read_posted(run.order.template)
         compiler = self._compilers.by_kind.get(run.order.app)
         if posted is None or compiler is None:
-            told_why = "this manager did not make it"
-            yield from self._crew.end(
-                run, Happening.FAILED, cause=Cause.UNSTARTABLE, message=told_why
-            )
+            yield from self._crew.failed(run, Cause.UNSTARTABLE, "this manager did not make it")
+            return NO_WORK
+        if run.order.number > 1 and (yield from self._is_for_another(run)):
+            yield from self._crew.pass_on(run)
             return NO_WORK
         piece = piece_of(run.order)
         try:
@@ -192,8 +194,7 @@ class Pull:
             place = Place(run.card.system, pull=True)
             argv = compiler.command(settings, run.order.app, piece, place)
         except Malformed as error:
-            cause, why = Cause.UNSTARTABLE, str(error)
-            yield from self._crew.end(run, Happening.FAILED, cause=cause, message=why)
+            yield from self._crew.failed(run, Cause.UNSTARTABLE, str(error))
             return NO_WORK
         run.delivered, run.touched_ms = True, self._desk.now_ms()
         return told(200, _task(run, posted, piece, argv))
@@ -227,6 +228,7 @@ class Pull:
         message = ""
         result: bytes | None = None
         if happening is Happening.COMPLETED:
+            run.card.failures.pop(run.order.app, None)
             produced = form.files.get("taskfile", b"")
             if produced and self._shelf is not None:
                 name, shelf = output_name(run.order.task_id), self._shelf
@@ -240,13 +242,26 @@ class Pull:
             )
         elif run.stopping or run.told:
             happening, message = Happening.STOPPED, "it was stopped"
-        elif happening is Happening.FAILED:
-            message = _last_words(form, word)
-        cause = Cause.EXIT if happening is Happening.FAILED else Cause.NONE
-        taken = yield from self._crew.end(
-            run, happening, cause=cause, message=message, result=result
-        )
+        if happening is Happening.FAILED:
+            taken = yield from self._crew.failed(run, Cause.EXIT, _last_words(form, word))
+        else:
+            taken = yield from self._crew.end(run, happening, message=message, result=result)
         return NOTHING if taken else told(403, CANCELLED)
+
+    def _is_for_another(self, run: Run) -> Generator[Ask, Any, bool]:
+        """Whether the worker failed at this task before, and one that did not is free for it."""
+        task = yield GetTask(run.order.task_id)
+        tried = {
+            attempt.worker
+            for attempt in task.attempts
+            if attempt.status is AttemptStatus.FAILED and attempt.cause is not Cause.LOST
+        }
+        free = (
+            other.name
+            for other in self._crew.others(run.card, run.order.app)
+            if other.run is None and other.name not in tried
+        )
+        return run.card.name in tried and next(free, None) is not None
 
     def _keep_log(self, run: Run, form: Form) -> Generator[Ask, Any, bool]:
         """Keep what is new in the log, and what it tells; whether the attempt is still the worker's."""

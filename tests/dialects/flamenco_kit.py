@@ -12,11 +12,11 @@ import anyio
 import httpx
 
 from orchestra.config import DialectPort
-from orchestra.dialects.flamenco import flamenco
+from orchestra.dialects.flamenco import Surroundings, flamenco
 from orchestra.runtime.orchestrator import Orchestrator
 from orchestra.statemachine.commands import Tick
-from orchestra.statemachine.queries import GetJob
-from orchestra.statemachine.replies import JobView
+from orchestra.statemachine.queries import GetJob, ListWorkers
+from orchestra.statemachine.replies import JobView, WorkerView
 from orchestra.storage.memory import MemoryStore
 from orchestra.storage.shelf import FolderShelf
 from orchestra.transports.asking import put
@@ -51,6 +51,16 @@ class Everybody:
         return LOCAL
 
 
+def surroundings(clock: StandingClock) -> Surroundings:
+    """A manager's, on a clock that begins on a Tuesday at 22:13."""
+
+    def weekday_and_minute() -> tuple[int, int]:
+        minutes = clock.ms // 60_000
+        return (minutes // 1_440 + 3) % 7, minutes % 1_440
+
+    return Surroundings(clock.now_ms, weekday_and_minute, lambda at: FolderShelf(Path(at)))
+
+
 class Yard:
     """The manager, and how much time has passed."""
 
@@ -63,9 +73,7 @@ class Yard:
 
     def restart(self) -> None:
         """A manager that remembers nothing, over the same core."""
-        self.dialect = flamenco(
-            self._port, self.clock.now_ms, lambda folder: FolderShelf(Path(folder))
-        )
+        self.dialect = flamenco(self._port, surroundings(self.clock))
         self.app = http_app(self.orchestrator, [self.dialect], Everybody())
 
     async def passes(self, seconds: float, step_s: float = 1.0) -> None:
@@ -79,6 +87,10 @@ class Yard:
     async def job(self, number: int = 1) -> JobView:
         """A job of the core."""
         return await self.asker.answer(GetJob(str(number)))
+
+    async def workers(self) -> tuple[WorkerView, ...]:
+        """The workers of the core."""
+        return (await self.asker.answer(ListWorkers())).items
 
     def at(self, ip: str, hostname: str = "vm", port: int = 7777) -> Far:
         """A worker, or anybody else, at an address."""

@@ -14,8 +14,7 @@ from orchestra.errors import Malformed, OrchestraError
 from orchestra.statemachine.commands import JoinWorker, StageDraft, SubmitJob
 from orchestra.statemachine.lifecycles import JobStatus
 from orchestra.statemachine.queries import GetTask
-from orchestra.storage.shelf import FolderShelf
-from tests.dialects.flamenco_kit import open_yard
+from tests.dialects.flamenco_kit import StandingClock, open_yard, surroundings
 
 pytestmark = pytest.mark.anyio
 
@@ -268,16 +267,21 @@ async def test_a_manager_without_storage_takes_no_files() -> None:
         ({"roots": "/farm"}, "roots"),
         ({"commands": {"simple_blender_render": {"BeOS": "b"}}}, "simple_blender_render.BeOS"),
         ({"commands": []}, "commands"),
+        ({"workers": {"a*": {"sleep": "mo-tu"}}}, "workers.a\\*.sleep"),
+        ({"workers": {"a*": {"sleep": "xx 08:00-09:00"}}}, "sleep"),
+        ({"workers": {"a*": {"sleep": "8:00-9:00"}}}, "sleep"),
+        ({"workers": {"a*": {"tags": ["a,b"]}}}, "tags"),
+        ({"workers": {"a*": {"colour": "red"}}}, "colour"),
         ({"colour": "red"}, "colour"),
     ],
 )
 def test_bad_options_stop_the_start(options: dict[str, object], where: str) -> None:
     port = DialectPort("flamenco", None, options)
     with pytest.raises(Malformed, match=where):
-        flamenco(port, lambda: 0, lambda folder: FolderShelf(Path(folder)))
+        flamenco(port, surroundings(StandingClock()))
 
 
 def test_no_refusal_tells_a_secret() -> None:
-    dialect = flamenco(DialectPort("flamenco"), lambda: 0, lambda f: FolderShelf(Path(f)))
+    dialect = flamenco(DialectPort("flamenco"), surroundings(StandingClock()))
     bug = dialect.refuse(OrchestraError("secrets"))
     assert (bug.status, json.loads(bug.body)) == (500, {"status": 500, "message": "a bug of ours"})
