@@ -117,6 +117,9 @@ class Membership:
         session = self._session
         while session.standing is not Standing.REPLACED:
             await anyio.sleep(session.heartbeat_ms / 1_000)
+            if session.must_join:
+                await self._join(asker, JOIN_S)
+                continue
             await self.beat(asker)
             if session.standing is Standing.STRANGER:
                 raise PeerClosed("the orchestrator does not know this worker; it joins again")

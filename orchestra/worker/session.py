@@ -66,6 +66,8 @@ class WorkerSession:
         self.heartbeat_ms = limits.HEARTBEAT_MS
         self.draining = False
         """No further order is started; what runs goes on."""
+        self._said_to_drain = False
+        self._known_to_drain = False
         self._lease_ms = limits.LEASE_MS
         self._renewed_s: float | None = None
         self.holdings = Holdings()
@@ -80,6 +82,7 @@ class WorkerSession:
         forgotten when the next process joins under the name.
         """
         apps = () if self.draining else self.introduction.apps
+        self._said_to_drain = self.draining
         return attrs.evolve(self.introduction, apps=apps, holding=self.holdings.holding)
 
     def joined(self, reply: WorkerJoined, sent_s: float, now_s: float) -> tuple[Action, ...]:
@@ -87,8 +90,15 @@ class WorkerSession:
         self.worker_id = reply.worker_id
         self.incarnation = reply.incarnation
         self.standing = Standing.MEMBER
+        self._known_to_drain = self._said_to_drain
         self._renew(reply.lease_ms, reply.heartbeat_ms, sent_s)
         return self._repaired(reply.orders, reply.foreign, now_s)
+
+    @property
+    def must_join(self) -> bool:
+        """Whether to join instead of beating: it is a stranger, or drains and the orchestrator does not know it yet."""
+        unheard = self.draining and not self._known_to_drain
+        return self.standing is Standing.STRANGER or (unheard and self.standing is Standing.MEMBER)
 
     def beating(self, *, load: float, memory_free_bytes: int, disk_free_bytes: int) -> Heartbeat:
         """The heartbeat to send now."""
@@ -132,8 +142,11 @@ class WorkerSession:
         After the fence it is passed over, be it that it came with an answer which a frozen process reads only now: the work may run
         elsewhere already, and the next answer brings what is still wanted.
         """
-        if self.draining:
+        if self.draining and (self._known_to_drain or order.rung):
             return self.holdings.ordered(order, refusal="its worker is about to leave")
+        if self.draining:
+            # Handed back now it would come again at once, and so on: this worker is still thought to offer its apps.
+            return None
         fence_s = self.fence_s
         if fence_s is not None and now_s >= fence_s:
             return None

@@ -143,9 +143,33 @@ def test_a_worker_that_drains_offers_nothing_and_hands_back_what_still_comes() -
     session = member()
     session.ordered(order("a"), 100.0)
     session.draining = True
+    assert session.must_join
     assert session.joining().apps == ()
     assert session.joining().holding == ("a",)
+    session.joined(WorkerJoined("w", 1, 6_000, 2_000, (), ()), 100.0, 100.0)
+    assert not session.must_join
     assert session.ordered(order("b"), 100.0) is None
     (report,) = session.holdings.reporting(100.0)
     assert (report.attempt_id, report.happening) == ("b", Happening.STOPPED)
     assert report.cause is not Cause.LOST, "a hand-back is no loss"
+
+
+def test_a_worker_hands_nothing_back_before_it_is_known_to_drain() -> None:
+    """It would be given the same again at once, and so on; orders that it passes over come again with the answer that knows."""
+    session = member()
+    session.draining = True
+    assert session.ordered(order("a"), 100.0) is None
+    assert session.holdings.is_handed_in
+    assert not session.holdings.reporting(100.0)
+    session.joining()
+    session.joined(WorkerJoined("w", 1, 6_000, 2_000, (order("a"),), ()), 100.0, 100.0)
+    (report,) = session.holdings.reporting(100.0)
+    assert (report.attempt_id, report.happening) == ("a", Happening.STOPPED)
+
+
+def test_an_introduction_from_before_the_drain_does_not_make_it_known() -> None:
+    session = member()
+    session.joining()
+    session.draining = True
+    session.joined(WorkerJoined("w", 1, 6_000, 2_000, (), ()), 100.0, 100.0)
+    assert session.must_join, "what was answered still offered its apps"

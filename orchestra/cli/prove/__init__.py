@@ -14,6 +14,10 @@ from cyclopts import App
 
 COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
+        "explore": (
+            "explore",
+            "Visit every state that the core can come to in small worlds: any order, any loss, any crash.",
+        ),
         "core": (
             "core",
             "Play random schedules of the core: lost messages, crashes, freezes, and every invariant.",

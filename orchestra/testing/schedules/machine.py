@@ -185,7 +185,7 @@ class Machine:
             if isinstance(reply, HeartbeatAnswered):
                 self._act(self.session.beaten(reply, sent_s, self._now_s))
                 self._look_at_fence()
-                if self.session.standing is Standing.STRANGER:
+                if self.session.must_join:
                     self._join()
                     return
                 if self.session.standing is Standing.REPLACED:
