@@ -108,7 +108,7 @@ class Farm:
         self.runs_folder.mkdir()
         self.mark = secrets.token_hex(8)
         self.lease_ms = lease_ms
-        self.port = _free_port()
+        self.port = free_port()
         self.ready_s = 0.0
         self.children: list[Child] = []
         self._frozen: list[psutil.Process] = []
@@ -237,7 +237,7 @@ async def until(met: Callable[[], bool], bound_s: float = BOUND_S) -> float:
     return time.monotonic() - began
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
