@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+PIECE_BYTES = 1024 * 1024
+
 
 class Disk:
     """
@@ -35,6 +37,19 @@ class Disk:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+    def write_again(self, path: str) -> None:
+        """
+        Write a file's bytes over themselves and make them durable.
+
+        After a failed flush the system may show bytes that are not on the disk and that no later flush would put there (Linux takes
+        them for clean). Written again, they are flushed again.
+        """
+        with Path(path).open("r+b", buffering=0) as file:
+            while piece := file.read(PIECE_BYTES):
+                file.seek(-len(piece), os.SEEK_CUR)
+                file.write(piece)
+            os.fsync(file.fileno())
 
     def sync_directory(self, path: str) -> None:
         """Make the names in the directory of ``path`` durable. Without it a new file may be gone after a power cut."""

@@ -113,6 +113,9 @@ class SqliteStore:
             full = files.is_full(self._writer, error)
             self._release()
             raise StoreFailed(f"{self.path}: {error}", full=full) from error
+        except OSError as error:
+            self._release()
+            raise StoreFailed(f"{self.path}: {error}", full=files.is_full_error(error)) from error
         except BaseException:
             self._release()
             raise
@@ -135,8 +138,9 @@ class SqliteStore:
         self._reader = self._writer = None
         try:
             self._writer = files.open_writer(self.path, self._durability, self._disk)
-            # After a failed flush the system may show what is not on the disk. Moving the log into the file writes and
-            # flushes it once more, so that what is loaded now is durable.
+            # After a failed flush the system may show what is not on the disk: the log is flushed once more, so that what is
+            # loaded now is durable.
+            files.keep_log(self._writer, self.path, self._disk)
             self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
             self._reader = files.open_reader(self.path, self._disk)
         except apsw.Error as error:

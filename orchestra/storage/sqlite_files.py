@@ -37,6 +37,7 @@ BACKUP_PAGES = 2_048
 """Pages copied (8 MiB) before looking whether the backup is still wanted."""
 
 _FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_MEDIUM_ERRNOS = _FULL_ERRNOS | {errno.EIO}
 _FULL_IOERRORS = frozenset(
     {apsw.SQLITE_IOERR_WRITE, apsw.SQLITE_IOERR_SHMSIZE, apsw.SQLITE_IOERR_TRUNCATE}
 )
@@ -54,6 +55,11 @@ def is_full(connection: Connection | None, error: apsw.Error) -> bool:
         return False
     extended = getattr(error, "extendedresult", 0)
     return extended in _FULL_IOERRORS and connection.system_errno in _FULL_ERRNOS
+
+
+def is_full_error(error: OSError) -> bool:
+    """Whether the operating system says that the medium is full."""
+    return error.errno in _FULL_ERRNOS
 
 
 def take_lock(path: str, disk: Disk = THE_DISK) -> Connection:
@@ -144,6 +150,29 @@ def check_identity(connection: Connection, path: str) -> int:
     return version
 
 
+def keep_log(connection: Connection, path: str, disk: Disk = THE_DISK) -> None:
+    """
+    Make durable what is in the write-ahead log, whoever left it there.
+
+    A flush of it may have failed before this process began. SQLite would append to what it reads, and a power cut would then take what
+    was never on the disk, with all that follows it.
+
+    Raises:
+        StoreFailed: The medium failed.
+    """
+    log = Path(path + "-wal")
+    try:
+        if not log.exists() or not log.stat().st_size:
+            return
+        connection.execute("BEGIN IMMEDIATE")  # a foreign program must not begin the log anew
+        try:
+            disk.write_again(str(log))
+        finally:
+            connection.execute("ROLLBACK")
+    except OSError as error:
+        raise StoreFailed(f"{log}: {error}", full=is_full_error(error)) from error
+
+
 def prepare(connection: Connection, path: str, disk: Disk = THE_DISK) -> str:
     """
     Bring the file to the present schema; a file with older rows is copied before.
@@ -152,6 +181,7 @@ def prepare(connection: Connection, path: str, disk: Disk = THE_DISK) -> str:
         The path of that copy, empty when there was no need for one.
     """
     version = check_identity(connection, path)
+    keep_log(connection, path, disk)
     copy = ""
     if 0 < version < LATEST:
         copy = backup_before(path, LATEST, disk)
@@ -174,7 +204,7 @@ def backup_before(path: str, version: int, disk: Disk = THE_DISK) -> str:
     raise Conflict("there are a thousand copies already", where=path, remedy="remove some")
 
 
-def migrate_file(path: str, version: int) -> str:
+def migrate_file(path: str, version: int, disk: Disk = THE_DISK) -> str:
     """
     Bring a file that nobody uses to schema ``version``, up or down, after a backup beside it.
 
@@ -187,20 +217,25 @@ def migrate_file(path: str, version: int) -> str:
         NotFound: There is no such file.
         StoreTaken: It is in use.
         Malformed: It is not ours, or there is no such version.
+        StoreFailed: The medium failed, or is full.
     """
     if not Path(path).exists():
         raise NotFound("there is no such file", where=path)
     if not 1 <= version <= LATEST:
         raise Malformed(f"there is no schema version {version}", where="version")
-    lock = take_lock(path)
+    lock = take_lock(path, disk)
     try:
-        connection = open_writer(path, "full")
+        connection = open_writer(path, "full", disk)
         try:
             check_identity(connection, path)
-            copy = backup_before(path, version)
+            keep_log(connection, path, disk)
+            copy = backup_before(path, version, disk)
             migrate(connection, version)
         finally:
             connection.close()
+    except apsw.Error as error:
+        full = is_full(None, error)
+        raise StoreFailed(f"{path}: {error}", full=full) from error
     finally:
         lock.close()
     return copy
@@ -235,9 +270,10 @@ def backup_steps(path: str, target: str, disk: Disk = THE_DISK) -> Generator[int
         disk.sync_directory(target)
     except BaseException as error:
         for leftover in (part, f"{part}-journal", target):
-            disk.remove(leftover)
+            with contextlib.suppress(OSError):  # the medium failed; what failed first is told
+                disk.remove(leftover)
         if isinstance(error, OSError):
-            full = error.errno in _FULL_ERRNOS
+            full = is_full_error(error)
             raise StoreFailed(f"the backup failed: {error}", full=full) from error
         raise
 
@@ -249,6 +285,9 @@ def _reserve(target: str, disk: Disk) -> None:
     except FileExistsError as error:
         raise Conflict("exists already", where=target, remedy="name a new file") from error
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in _MEDIUM_ERRNOS:
+            full = is_full_error(error)
+            raise StoreFailed(f"{target} can not be made: {error}", full=full) from error
         raise Malformed(f"can not be made: {error}", where=target) from error
 
 
