@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from array import array
 from collections import deque
+from collections.abc import Callable
 from hashlib import blake2b
 from unittest import mock
 
@@ -47,11 +48,23 @@ class Explored:
 
 
 class Search:
-    """One search, which goes on where it stopped."""
+    """
+    One search.
 
-    def __init__(self, bounds: Bounds, *, states_max: int) -> None:
+    Args:
+        seen: Called with each state, once.
+    """
+
+    def __init__(
+        self,
+        bounds: Bounds,
+        *,
+        states_max: int,
+        seen: Callable[[Whole], object] | None = None,
+    ) -> None:
         self.world = World(bounds)
         self.states_max = states_max
+        self.seen = seen
         self.steps = 0
         self.depth = 0
         self._known: dict[bytes, int] = {}
@@ -116,6 +129,8 @@ class Search:
         self._from.append(before)
         self._told.append(self._words.setdefault(told, len(self._words)))
         self.depth = max(self.depth, depth)
+        if self.seen is not None:
+            self.seen(whole)
         broken = self.world.broken(whole)
         if broken:
             raise _Found(broken, at)
