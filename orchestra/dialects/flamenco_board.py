@@ -315,7 +315,9 @@ class Board:
             return  # It ended in between, which is what was asked for.
 
     def _command(self, job: JobView, word: str) -> Steps:
-        self._desk.halted.discard(job.id)
+        runs = [run for run in self._desk.runs.values() if run.order.job_id == job.id]
+        for run in runs:
+            run.taken_back = word == "stop"
         if word == "cancel":
             if job.status not in JOB_FINAL:
                 yield from self._cancel(job)
@@ -323,8 +325,6 @@ class Board:
             if job.status in JOB_FINAL:
                 return
             yield PauseJob(job.id, "stopped in Flamenco")
-            if word == "stop":
-                self._desk.halted.add(job.id)
         else:
             if word != "start":
                 yield from self._requeue(job)

@@ -47,6 +47,7 @@ class Run:
         delivered: The worker was sent it.
         started: The worker has said that it runs.
         stopping: The core wants it to end.
+        taken_back: Its job was stopped: it has to end, and runs again when the job is started.
         told: The worker was told to end it.
         log_bytes: How much of its log is kept; None when that has to be asked.
         log_mark: Length and digest of the log that the worker sent last, which it sends again with the next piece.
@@ -60,6 +61,7 @@ class Run:
     delivered: bool = False
     started: bool = False
     stopping: bool = False
+    taken_back: bool = False
     told: bool = False
     log_bytes: int | None = 0
     log_mark: tuple[int, bytes] = (0, hashlib.sha256(b"").digest())
@@ -127,7 +129,6 @@ class Desk:
         self.opened = False
         self.cards: dict[str, Card] = {}
         self.runs: dict[int, Run] = {}
-        self.halted: set[str] = set()
         self._at: dict[str, dict[str, Card]] = {}
         self._asking: dict[str, dict[str, None]] = {}
 

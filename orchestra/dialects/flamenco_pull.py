@@ -180,6 +180,8 @@ class Pull:
         return NO_WORK
 
     def _deliver(self, run: Run) -> Steps:
+        # Noted first: what follows may wait, and the same worker may ask a second time meanwhile.
+        run.delivered, run.touched_ms = True, self._desk.now_ms()
         posted = read_posted(run.order.template)
         compiler = self._compilers.by_kind.get(run.order.app)
         if posted is None or compiler is None:
@@ -196,7 +198,6 @@ class Pull:
         except Malformed as error:
             yield from self._crew.failed(run, Cause.UNSTARTABLE, str(error))
             return NO_WORK
-        run.delivered, run.touched_ms = True, self._desk.now_ms()
         return told(200, _task(run, posted, piece, argv))
 
     def _goes_on(self, run: Run) -> Steps:
@@ -215,7 +216,7 @@ class Pull:
         if len(reports) > 1 and answered.ignored[0]:
             self._desk.drop(run)
             return told(403, CANCELLED)
-        if run.stopping or run.order.job_id in self._desk.halted:
+        if run.stopping or run.taken_back:
             run.told = True
             return told(403, CANCELLED)
         if card.disabled:

@@ -8,7 +8,7 @@ import pytest
 
 from orchestra.dialects.flamenco_desk import TICKET_BITS
 from orchestra.ports import Log, Story
-from orchestra.statemachine.commands import CancelJob
+from orchestra.statemachine.commands import CancelJob, ResumeJob
 from orchestra.statemachine.lifecycles import JobStatus, TaskStatus
 from orchestra.statemachine.queries import GetTask
 from tests.dialects.flamenco_kit import GONE, Far, open_yard
@@ -206,6 +206,23 @@ async def test_a_paused_job_gives_nothing_and_a_stopped_one_takes_back_what_runs
             assert await worker.says(again, "running") == (204, "")
             assert await worker.says(again, "finished") == (204, "")
         assert (await yard.job()).status is JobStatus.COMPLETED
+
+
+async def test_a_job_that_was_stopped_and_started_at_once_goes_on() -> None:
+    async with open_yard() as yard:
+        worker = yard.at("10.0.0.7")
+        await worker.posts()
+        task = await worker.has_task()
+        for word in ("stop", "start"):
+            await worker.json("PUT", "/jobs", data={"id": "1", "command": word})
+        assert await worker.says(task, "running") == (204, "")
+        await worker.json("PUT", "/jobs", data={"id": "1", "command": "stop"})
+        await yard.asker.ask(ResumeJob((await yard.job()).id))
+        assert await worker.says(task, "running") == GONE
+        assert await worker.says(task, "aborted") == (204, "")
+        again = await worker.has_task()
+        assert await worker.says(again, "running") == (204, ""), "what was stopped is over"
+        assert await worker.says(again, "finished") == (204, "")
 
 
 async def test_a_task_whose_answer_was_lost_is_sent_again() -> None:
