@@ -165,4 +165,36 @@ CORE = Measure(
     ),
 )
 
-MEASURES = {measure.id: measure for measure in (THROUGHPUT, LATENCY, QUEUED, START, CORE)}
+POLLS = Measure(
+    id="P12",
+    title="1,000 workers of Flamenco's pull protocol on one core",
+    contenders=(
+        Contender("bare Starlette", "flamenco_polls.py", ("--server", "starlette")),
+        Contender(OURS, "flamenco_polls.py", ("--server", "ours")),
+    ),
+    columns=(
+        ("requests_per_s", "requests/s", 0),
+        ("p50_ms", "poll p50 ms", 1),
+        ("p99_ms", "poll p99 ms", 1),
+        ("cpu_us", "CPU µs a request", 0),
+        ("core_percent", "core used %", 0),
+        ("most_requests_per_s", "most requests/s", 0),
+    ),
+    targets=(
+        Target("1,000 workers take less than the core", OURS, "core_percent", at_most=90),
+        Target(
+            "at most 3 times the CPU of a bare application",
+            OURS,
+            "cpu_us",
+            ("bare Starlette",),
+            at_most=3,
+        ),
+    ),
+    remark=(
+        "Each worker has an address and a connection of its own, and registers and asks for work once a second, all spread over the "
+        "second; the server has one core to itself. Ours renews the worker's lease with each question. The bare application runs on "
+        "uvicorn with h11 and answers the same bytes. Most: 64 workers ask as fast as they are answered by a client of one core."
+    ),
+)
+
+MEASURES = {measure.id: measure for measure in (THROUGHPUT, LATENCY, QUEUED, START, CORE, POLLS)}
