@@ -32,6 +32,7 @@ def _job_runner(port: DialectPort) -> Dialect:
 def _flamenco(port: DialectPort) -> Dialect:
     from orchestra.dialects.flamenco import Surroundings, flamenco
     from orchestra.storage.shelf import FolderShelf
+    from orchestra.transports.far_calls import call_all
 
     def weekday_and_minute() -> tuple[int, int]:
         now = time.localtime()
@@ -41,6 +42,7 @@ def _flamenco(port: DialectPort) -> Dialect:
         lambda: time.monotonic_ns() // 1_000_000,
         weekday_and_minute,
         lambda folder: FolderShelf(Path(folder)),
+        call_all,
     )
     return flamenco(port, surroundings)
 

@@ -20,6 +20,7 @@ from orchestra.dialects.flamenco_forms import path_number, read_form
 from orchestra.dialects.flamenco_listing import posted_fields
 from orchestra.dialects.flamenco_options import read_options
 from orchestra.dialects.flamenco_pull import Pull, Shelf
+from orchestra.dialects.flamenco_push import CallAll, Push
 from orchestra.dialects.flamenco_replies import NOTHING, encode, refuse, told
 from orchestra.dialects.wire import Chore, Dialect, Role, Route, WireRequest
 
@@ -42,11 +43,13 @@ class Surroundings:
         now_ms: A clock that never goes back.
         weekday_and_minute: The local day of the week, from Monday as 0, and the minute of the day.
         shelf_at: The shelf in a folder.
+        call_all: Calls workers of the push protocol.
     """
 
     now_ms: Callable[[], int]
     weekday_and_minute: Callable[[], tuple[int, int]]
     shelf_at: Callable[[str], Shelf]
+    call_all: CallAll
 
 
 def flamenco(
@@ -71,8 +74,10 @@ def flamenco(
     pull = Pull(crew, options, compilers, shelf)
     board = Board(crew, options, compilers, shelf)
     routes = (*_worker_routes(pull, board), *_task_routes(board), *_people_routes(board))
-    chore = Chore(lambda: Dialogue(crew.round), ROUND_MS)
-    return Dialect(NAME, routes, refuse, chores=(chore,))
+    push = Push(crew, compilers, surroundings.call_all)
+    rounds = (crew.round, push.round)
+    chores = tuple(Chore(lambda begin=begin: Dialogue(begin), ROUND_MS) for begin in rounds)
+    return Dialect(NAME, routes, refuse, chores=chores)
 
 
 def _route(

@@ -14,7 +14,9 @@ from orchestra.dialects.asks import Ask
 from orchestra.dialects.flamenco_compilers import Compilers
 from orchestra.dialects.flamenco_desk import LABEL, SESSION, Card, Desk, Run
 from orchestra.dialects.flamenco_options import Options
-from orchestra.dialects.flamenco_rules import labels_for, sleeps_of
+from orchestra.dialects.flamenco_parsers import fraction
+from orchestra.dialects.flamenco_rules import is_pushed_to, labels_for, sleeps_of
+from orchestra.dialects.flamenco_tasks import piece_of
 from orchestra.statemachine import limits
 from orchestra.statemachine.commands import JoinWorker
 from orchestra.statemachine.lifecycles import AttemptStatus, WorkerStatus
@@ -96,6 +98,7 @@ class Crew:
         """Introduce a worker to the core, or tell it what has changed of one."""
         card.beat_ms = self.desk.now_ms()
         card.asleep = self._sleeps(card)
+        card.visited = is_pushed_to(self._options.workers, card.hostname)
         joined: WorkerJoined = yield JoinWorker(
             card.name,
             SESSION,
@@ -131,7 +134,7 @@ class Crew:
                     yield from self.join(card)
                 if not card.away and self._is_away(card, now):
                     yield from self._leave_alone(card)
-            elif run is not None and run.delivered and not run.told:
+            elif run is not None and run.delivered and not run.told and not card.visited:
                 seconds = self._options.task_timeout_s
                 told = f"nothing was heard of it for {seconds} s"
                 yield from self.failed(run, Cause.TIMEOUT, told)
@@ -157,6 +160,25 @@ class Crew:
         answered = yield AttemptsReported(card.id, card.incarnation, (report,))
         self.desk.drop(run)
         return not answered.ignored[0]
+
+    def progress(self, run: Run) -> Generator[Ask, Any, bool]:
+        """Tell the core how far a run is, the first time that it runs; whether it is still its worker's."""
+        piece = piece_of(run.order)
+        progress = AttemptReport(
+            run.order.attempt_id,
+            Happening.PROGRESS,
+            fraction=fraction(run.activity, piece.first, piece.last),
+            message=run.activity.process,
+        )
+        begun = AttemptReport(run.order.attempt_id, Happening.RUNNING)
+        reports = (progress,) if run.started else (begun, progress)
+        card = run.card
+        answered = yield AttemptsReported(card.id, card.incarnation, reports)
+        refused = not run.started and bool(answered.ignored[0])
+        run.started = True
+        if refused:
+            self.desk.drop(run)
+        return not refused
 
     def failed(self, run: Run, cause: Cause, message: str) -> Generator[Ask, Any, bool]:
         """
@@ -223,11 +245,13 @@ class Crew:
         return () if card.run is None else (card.run.order.attempt_id,)
 
     def _due(self, card: Card, now: int) -> bool:
-        return card.restored or now - card.beat_ms >= card.lease_ms // BEATS_A_LEASE
+        # Who asks for nothing learns of its tasks here.
+        asks_not = card.visited and card.run is None
+        return card.restored or asks_not or now - card.beat_ms >= card.lease_ms // BEATS_A_LEASE
 
     def _is_alive(self, card: Card, now: int) -> bool:
         run = card.run
-        if run is not None and run.delivered and not run.told:
+        if run is not None and run.delivered and not run.told and not card.visited:
             return now - run.touched_ms < self._options.task_timeout_s * 1_000
         return now - card.seen_ms < self._options.worker_timeout_s * 1_000
 

@@ -85,6 +85,8 @@ class Card:
         disabled: Someone disabled it, which ends what it runs.
         asleep: Its schedule has it asleep.
         away: It asks no more, and is given nothing until it does.
+        visited: It is called, and asks for nothing itself.
+        visit_ms: When it was asked last how it is.
         resting: A kind of task that it is not given until it asks again: it failed at one, and others may try that.
         blocked: Kinds of tasks that it is not given any more.
         failures: How often in a row it failed at each kind.
@@ -105,6 +107,8 @@ class Card:
     disabled: bool = False
     asleep: bool = False
     away: bool = False
+    visited: bool = False
+    visit_ms: int = 0
     resting: str = ""
     blocked: tuple[str, ...] = ()
     failures: dict[str, int] = attrs.field(factory=dict[str, int])

@@ -9,26 +9,18 @@ Source: Flamenco's Manager API document, and the wire of the running programs of
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator
 from typing import Any, Protocol
 
 import msgspec
 
 from orchestra.dialects.asks import Apart, AppendLog, Ask
-from orchestra.dialects.flamenco_compilers import Compilers, Piece, Place
+from orchestra.dialects.flamenco_compilers import Compilers
 from orchestra.dialects.flamenco_crew import Crew, Steps
 from orchestra.dialects.flamenco_desk import Card, Run, new_output
 from orchestra.dialects.flamenco_forms import MISSING, Form
 from orchestra.dialects.flamenco_options import Options
-from orchestra.dialects.flamenco_parsers import (
-    PARSERS,
-    TaskParser,
-    activity_text,
-    fraction,
-    read_activity,
-)
-from orchestra.dialects.flamenco_posted import Posted, read_posted
+from orchestra.dialects.flamenco_parsers import activity_text, read_activity
 from orchestra.dialects.flamenco_replies import (
     CANCELLED,
     DISABLED,
@@ -38,6 +30,7 @@ from orchestra.dialects.flamenco_replies import (
     UNREGISTERED,
     told,
 )
+from orchestra.dialects.flamenco_tasks import compile_run, parser_of
 from orchestra.dialects.flamenco_words import HAPPENING, FlamencoTask, read_report
 from orchestra.errors import Conflict, Malformed
 from orchestra.ports import Log, LogChunk
@@ -45,8 +38,7 @@ from orchestra.statemachine import limits
 from orchestra.statemachine.lifecycles import AttemptStatus
 from orchestra.statemachine.queries import GetTask
 from orchestra.statemachine.records import Cause
-from orchestra.statemachine.replies import Order
-from orchestra.statemachine.reports import AttemptReport, AttemptsReported, Happening
+from orchestra.statemachine.reports import Happening
 
 STREAM = "stdout"
 REDELIVER_MS = 10_000
@@ -54,7 +46,6 @@ REDELIVER_MS = 10_000
 
 TIME_COST_S_MAX = 10**9
 _JOB_FILES = [["jobfile", "jobfile.zip"], ["jobsupportfile", "jobsupportfile.zip"]]
-_piece = msgspec.json.Decoder(dict[str, int])
 
 
 class Shelf(Protocol):
@@ -67,11 +58,6 @@ class Shelf(Protocol):
     def read(self, name: str) -> bytes | None:
         """A file; None when there is none."""
         ...
-
-
-def piece_of(order: Order) -> Piece:
-    """The frames and the tile of one attempt."""
-    return Piece(**_piece.decode(order.item)) if order.item else Piece()
 
 
 class Pull:
@@ -182,39 +168,27 @@ class Pull:
     def _deliver(self, run: Run) -> Steps:
         # Noted first: what follows may wait, and the same worker may ask a second time meanwhile.
         run.delivered, run.touched_ms = True, self._desk.now_ms()
-        posted = read_posted(run.order.template)
-        compiler = self._compilers.by_kind.get(run.order.app)
-        if posted is None or compiler is None:
-            yield from self._crew.failed(run, Cause.UNSTARTABLE, "this manager did not make it")
-            return NO_WORK
         if run.order.number > 1 and (yield from self._is_for_another(run)):
             yield from self._crew.pass_on(run)
             return NO_WORK
-        piece = piece_of(run.order)
         try:
-            settings = compiler.read(json.dumps(posted.settings))
-            place = Place(run.card.system, pull=True)
-            argv = compiler.command(settings, run.order.app, piece, place)
+            compiled = compile_run(self._compilers, run, pull=True)
         except Malformed as error:
             yield from self._crew.failed(run, Cause.UNSTARTABLE, str(error))
             return NO_WORK
-        return told(200, _task(run, posted, piece, argv))
+        options = {
+            "task_id": run.ticket,
+            "job_id": run.order.job_number,
+            "task_parser": compiled.parser,
+            "settings": compiled.settings,
+            "type": run.order.app,
+            "task_command": compiled.command,
+        }
+        return told(200, {"options": options, "files": {"jobfiles": _JOB_FILES}})
 
     def _goes_on(self, run: Run) -> Steps:
         card = run.card
-        first, last = _frames(run)
-        progress = AttemptReport(
-            run.order.attempt_id,
-            Happening.PROGRESS,
-            fraction=fraction(run.activity, first, last),
-            message=run.activity.process,
-        )
-        begun = AttemptReport(run.order.attempt_id, Happening.RUNNING)
-        reports = (progress,) if run.started else (begun, progress)
-        answered = yield AttemptsReported(card.id, card.incarnation, reports)
-        run.started = True
-        if len(reports) > 1 and answered.ignored[0]:
-            self._desk.drop(run)
+        if not (yield from self._crew.progress(run)):
             return told(403, CANCELLED)
         if run.stopping or run.taken_back:
             run.told = True
@@ -270,7 +244,7 @@ class Pull:
         before = run.activity
         run.activity = read_activity(form.text("activity"), before)
         if run.activity is before and fresh:
-            run.activity = _parser(run).feed(before, fresh.decode(errors="replace"))
+            run.activity = parser_of(run).feed(before, fresh.decode(errors="replace"))
         if not fresh:
             return True
         attempt_id = run.order.attempt_id
@@ -297,31 +271,6 @@ def output_name(task_id: str) -> str:
 def picture_name(job_id: str) -> str:
     """The last picture of a job, as a file on the shelf."""
     return f"picture-{job_id}"
-
-
-def _parser(run: Run) -> TaskParser:
-    posted = read_posted(run.order.template)
-    return PARSERS.get(posted.parser if posted else "", PARSERS["none"])
-
-
-def _frames(run: Run) -> tuple[int, int]:
-    piece = piece_of(run.order)
-    return piece.first, piece.last
-
-
-def _task(run: Run, posted: Posted, piece: Piece, argv: tuple[str, ...]) -> dict[str, object]:
-    settings = dict(posted.settings)
-    if run.order.item:
-        settings |= {"frame_start": piece.first, "frame_end": piece.last}
-    options = {
-        "task_id": run.ticket,
-        "job_id": run.order.job_number,
-        "task_parser": posted.parser,
-        "settings": settings,
-        "type": run.order.app,
-        "task_command": json.dumps(argv),
-    }
-    return {"options": options, "files": {"jobfiles": _JOB_FILES}}
 
 
 def _last_words(form: Form, word: FlamencoTask) -> str:

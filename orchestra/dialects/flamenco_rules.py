@@ -55,6 +55,7 @@ class WorkerRule:
     pattern: str
     tags: tuple[str, ...] = ()
     sleep: Sleep | None = None
+    push: bool = False
 
 
 def labels_for(rules: tuple[WorkerRule, ...], hostname: str) -> tuple[str, ...]:
@@ -68,8 +69,13 @@ def sleeps_of(rules: tuple[WorkerRule, ...], hostname: str) -> tuple[Sleep, ...]
     return tuple(rule.sleep for rule in rules if rule.sleep and fnmatchcase(hostname, rule.pattern))
 
 
+def is_pushed_to(rules: tuple[WorkerRule, ...], hostname: str) -> bool:
+    """Whether a worker is one of the push protocol, which is called."""
+    return any(rule.push and fnmatchcase(hostname, rule.pattern) for rule in rules)
+
+
 def read_rules(table: Mapping[str, object], where: str) -> tuple[WorkerRule, ...]:
-    """From tables by pattern, with ``tags`` and ``sleep`` (such as ``"mo tu 08:00-18:30"``). Raises `Malformed`."""
+    """From tables by pattern, with ``tags``, ``sleep`` (such as ``"mo tu 08:00-18:30"``) and ``push``. Raises `Malformed`."""
     return tuple(_rule(pattern, found, f"{where}.{pattern}") for pattern, found in table.items())
 
 
@@ -77,17 +83,18 @@ def _rule(pattern: str, found: object, where: str) -> WorkerRule:
     if not isinstance(found, Mapping):
         raise Malformed("it is a table", where=where)
     table = dict(cast("Mapping[str, object]", found))
-    tags, sleep = table.pop("tags", []), table.pop("sleep", "")
+    tags, sleep, push = table.pop("tags", []), table.pop("sleep", ""), table.pop("push", False)
     if table:
         raise Malformed("there is no such option", where=f"{where}.{min(table)}")
-    if not isinstance(tags, list) or not isinstance(sleep, str):
-        raise Malformed("tags are a list of texts, and sleep is a text", where=where)
+    if not isinstance(tags, list) or not isinstance(sleep, str) or not isinstance(push, bool):
+        told = "tags are a list of texts, sleep is a text, push is true or false"
+        raise Malformed(told, where=where)
     words: list[str] = []
     for tag in cast("list[object]", tags):
         if not isinstance(tag, str) or not tag or "," in tag:
             raise Malformed("each is a text without a comma", where=f"{where}.tags")
         words.append(tag)
-    return WorkerRule(pattern, tuple(words), read_sleep(sleep, f"{where}.sleep"))
+    return WorkerRule(pattern, tuple(words), read_sleep(sleep, f"{where}.sleep"), push)
 
 
 def read_sleep(text: str, where: str) -> Sleep | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import httpx
 
 from orchestra.config import DialectPort
 from orchestra.dialects.flamenco import Surroundings, flamenco
+from orchestra.dialects.flamenco_push import CallAll, FarCall, FarReply
 from orchestra.runtime.orchestrator import Orchestrator
 from orchestra.statemachine.commands import Tick
 from orchestra.statemachine.queries import GetJob, ListWorkers
@@ -51,29 +52,42 @@ class Everybody:
         return LOCAL
 
 
-def surroundings(clock: StandingClock) -> Surroundings:
+def nobody_answers(calls: Sequence[FarCall]) -> tuple[FarReply | None, ...]:
+    """No worker of the push protocol is there."""
+    return (None,) * len(calls)
+
+
+def surroundings(clock: StandingClock, call_all: CallAll = nobody_answers) -> Surroundings:
     """A manager's, on a clock that begins on a Tuesday at 22:13."""
 
     def weekday_and_minute() -> tuple[int, int]:
         minutes = clock.ms // 60_000
         return (minutes // 1_440 + 3) % 7, minutes % 1_440
 
-    return Surroundings(clock.now_ms, weekday_and_minute, lambda at: FolderShelf(Path(at)))
+    return Surroundings(
+        clock.now_ms, weekday_and_minute, lambda at: FolderShelf(Path(at)), call_all
+    )
 
 
 class Yard:
     """The manager, and how much time has passed."""
 
-    def __init__(self, orchestrator: Orchestrator, clock: StandingClock, port: DialectPort) -> None:
+    def __init__(
+        self,
+        orchestrator: Orchestrator,
+        clock: StandingClock,
+        port: DialectPort,
+        call_all: CallAll = nobody_answers,
+    ) -> None:
         self.orchestrator = orchestrator
         self.clock = clock
-        self._port = port
+        self._port, self._call_all = port, call_all
         self.asker = orchestrator.for_principal("test")
         self.restart()
 
     def restart(self) -> None:
         """A manager that remembers nothing, over the same core."""
-        self.dialect = flamenco(self._port, surroundings(self.clock))
+        self.dialect = flamenco(self._port, surroundings(self.clock, self._call_all))
         self.app = http_app(self.orchestrator, [self.dialect], Everybody())
 
     async def passes(self, seconds: float, step_s: float = 1.0) -> None:
@@ -153,14 +167,14 @@ class Far:
 
 
 @asynccontextmanager
-async def open_yard(**options: object) -> AsyncGenerator[Yard]:
+async def open_yard(call_all: CallAll = nobody_answers, **options: object) -> AsyncGenerator[Yard]:
     """A yard, and everything that runs for it."""
     clock = StandingClock()
     store = MemoryStore()
     orchestrator = Orchestrator(store, clock=clock)
     async with anyio.create_task_group() as group:
         await group.start(orchestrator.run)
-        yield Yard(orchestrator, clock, DialectPort("flamenco", None, options))
+        yield Yard(orchestrator, clock, DialectPort("flamenco", None, options), call_all)
         group.cancel_scope.cancel()
 
 

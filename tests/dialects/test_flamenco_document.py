@@ -272,6 +272,8 @@ async def test_a_manager_without_storage_takes_no_files() -> None:
         ({"workers": {"a*": {"sleep": "8:00-9:00"}}}, "sleep"),
         ({"workers": {"a*": {"tags": ["a,b"]}}}, "tags"),
         ({"workers": {"a*": {"colour": "red"}}}, "colour"),
+        ({"workers": {"a*": {"push": "yes"}}}, "push is true or false"),
+        ({"workers": {"a*": "gpu"}}, "it is a table"),
         ({"colour": "red"}, "colour"),
     ],
 )
