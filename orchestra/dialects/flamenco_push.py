@@ -26,7 +26,7 @@ from orchestra.errors import Malformed
 from orchestra.statemachine.records import Cause
 from orchestra.statemachine.reports import Happening
 
-INFO_MS = 10_000
+VISIT_MS = 10_000
 """How often a worker is asked how it is: the original's pause."""
 
 CALLS_MAX = 200
@@ -108,7 +108,7 @@ class Push:
                 return FarCall(card.ip, card.port, "DELETE", "/kill")
             if not run.delivered:
                 return (yield from self._execute(run))
-        if now - card.visit_ms >= INFO_MS:
+        if now - card.visit_ms >= VISIT_MS:
             card.visit_ms = now
             return FarCall(card.ip, card.port, "GET", "/info")
         return None
@@ -140,7 +140,7 @@ class Push:
             run.delivered, run.touched_ms = True, now
         elif call.path == "/kill" and run is not None and reply.status == HTTPStatus.NO_CONTENT:
             # It is over when the worker says so, or has nothing any more.
-            run.told, run.touched_ms, card.visit_ms = True, now, now - INFO_MS + GRACE_MS
+            run.told, run.touched_ms, card.visit_ms = True, now, now - VISIT_MS + GRACE_MS
 
     def _is(self, card: Card, reply: FarReply) -> Steps:
         try:
