@@ -132,6 +132,9 @@ def _worker_routes(pull: Pull, board: Board) -> tuple[Route, ...]:
         number, name = path_number(request, "job"), request.path["name"]
         return Dialogue(lambda: board.file(number, name))
 
+    def setting(request: WireRequest) -> Ask:
+        return Known(board.setting(request.path["name"]))
+
     def here(_: WireRequest) -> Ask:
         return Known(told(200, {"status": "online"}))
 
@@ -151,13 +154,8 @@ def _worker_routes(pull: Pull, board: Board) -> tuple[Route, ...]:
         ),
         _route("EditWorker", "PATCH /workers/{worker}", rest, worker, "How a worker is"),
         _route("File", "GET /static/storage/{job}/{name}", file, worker, "Files of a job"),
-        _route(
-            "Setting",
-            "GET /settings/{name}",
-            lambda request: Known(board.setting(request.path["name"])),
-            worker,
-            "The programs of a type of task, or a setting",
-        ),
+        _route("Setting", "GET /settings/{name}", setting, worker, "Programs of a type, a setting"),
+        _route("JobType", "GET /job-types/{name}", setting, worker, "As later workers ask for it"),
     )
 
 

@@ -142,6 +142,15 @@ class Desk:
         self._at.setdefault(card.ip, {})[card.name] = known
         return known
 
+    def forget(self, card: Card) -> None:
+        """A worker that could not join."""
+        self.cards.pop(card.name, None)
+        for by_name in (self._at, self._asking):
+            names = by_name.get(card.ip, {})
+            names.pop(card.name, None)
+            if not names:
+                by_name.pop(card.ip, None)
+
     def restore(self, worker: WorkerView, *, disabled: bool) -> None:
         """A worker from the core's rows; one that is no worker of this dialect is passed over."""
         host = worker.host

@@ -32,7 +32,7 @@ from orchestra.dialects.flamenco_replies import (
 )
 from orchestra.dialects.flamenco_tasks import compile_run, parser_of
 from orchestra.dialects.flamenco_words import HAPPENING, FlamencoTask, read_report
-from orchestra.errors import Conflict, Malformed
+from orchestra.errors import Conflict, Malformed, Rejected
 from orchestra.ports import Log, LogChunk
 from orchestra.statemachine import limits
 from orchestra.statemachine.lifecycles import AttemptStatus
@@ -85,7 +85,13 @@ class Pull:
             card.system, card.joined = system, False
         desk.asks(card)
         if not card.joined:
-            yield from self._crew.join(card)
+            try:
+                yield from self._crew.join(card)
+            except Rejected:
+                # What the core does not take must not pile up here either.
+                if not card.id:
+                    desk.forget(card)
+                raise
         return NOTHING
 
     def poll(self, client: str, hostname: str) -> Steps:

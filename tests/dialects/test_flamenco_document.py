@@ -140,6 +140,7 @@ async def test_settings_are_words_and_never_programs() -> None:
         server = yard.at("10.0.0.1")
         read = await server.json("GET", "/settings/simple_blender_render")
         assert read["commands"]["default"]["Linux"] == "/opt/blender"
+        assert await server.json("GET", "/job-types/simple_blender_render") == read
         assert await server.json("GET", "/settings/unknown") == {}
         set_one = await server.json("PATCH", "/settings/group", data={"value": "a"})
         assert set_one == {"value": "a"}

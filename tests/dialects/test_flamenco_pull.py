@@ -363,3 +363,15 @@ async def test_a_silent_worker_without_a_task_is_offline_after_a_minute_and_may_
         assert await connection() == "offline"
         assert await worker.poll() is None
         assert await connection() == "online"
+
+
+async def test_a_worker_that_can_not_join_leaves_nothing_behind() -> None:
+    async with open_yard() as yard:
+        for hostname in ("a\nb", "\u202e\x00", " "):
+            bad = yard.at("10.0.0.7", hostname)
+            for _ in range(2):
+                reply = await bad.register()
+                assert reply in (204, 400)
+                asked = await bad.send("GET", "/tasks/compiled/0")
+                assert asked.status_code == (403 if reply == 400 else 400)
+        assert await yard.at("10.0.0.8").poll() is None
