@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from orchestra.errors import NotFound
+from orchestra.errors import Malformed, NotFound
 from orchestra.ports import Rows, Store
 from orchestra.statemachine import answer, ids, limits
 from orchestra.statemachine.answers import resolve_job, resolve_task
+from orchestra.statemachine.commands import (
+    CancelJob,
+    CancelTask,
+    PauseJob,
+    ResumeJob,
+    RetryTask,
+)
 from orchestra.statemachine.queries import (
     GetJob,
     GetTask,
@@ -21,6 +28,9 @@ from orchestra.statemachine.records import Counters, Job, Project, Record, Worke
 from orchestra.statemachine.replies import JobPage, JobView
 from orchestra.statemachine.state import State, load
 from orchestra.statemachine.views import view_job
+
+ABOUT_JOBS = (CancelJob, PauseJob, ResumeJob, CancelTask, RetryTask)
+"""Commands about a job that was accepted before, which may have left memory since."""
 
 _KEPT = 4
 _SCANNED_MAX = 20
@@ -50,6 +60,24 @@ class History:
             if not found:
                 raise
             return found[0].id
+
+    async def recalled(
+        self, live: State, command: CancelJob | PauseJob | ResumeJob | CancelTask | RetryTask
+    ) -> list[Record]:
+        """
+        The rows of the finished job that is meant; empty when there is none.
+
+        A job that has ended is not in memory after a restart, and is answered for as it was before: who asks can not know of either.
+        """
+        by_task = isinstance(command, (CancelTask, RetryTask))
+        named = command.task_id if by_task else command.job_id
+        try:
+            job_id = await self.find_job(live, named[: ids.ROOT_CHARS])
+            rows = await self.rows_of(job_id)
+        except (NotFound, Malformed):
+            return []
+        self.forget(job_id)
+        return rows
 
     async def rows_of(self, job_id: str) -> list[Record]:
         """Every stored row of a job. Raises `NotFound`."""

@@ -37,7 +37,7 @@ from orchestra.ports import (
 from orchestra.runtime.asks import Ask
 from orchestra.runtime.clock import SteadyClock, SystemSeeds
 from orchestra.runtime.feed import Feed
-from orchestra.runtime.history import History
+from orchestra.runtime.history import ABOUT_JOBS, History
 from orchestra.runtime.output import check_chunk
 from orchestra.runtime.principal import Principal
 from orchestra.runtime.waiting import Waiter, waiter_kind
@@ -46,13 +46,12 @@ from orchestra.statemachine import (
     State,
     Stimulus,
     answer,
-    ids,
     limits,
     load,
     next_deadline,
     step,
 )
-from orchestra.statemachine.commands import Command, RetryTask, Tick
+from orchestra.statemachine.commands import Command, Tick
 from orchestra.statemachine.queries import ListJobs, Query
 from orchestra.statemachine.records import Record
 from orchestra.statemachine.replies import JobPage, Overview
@@ -272,12 +271,11 @@ class Orchestrator:
         """Do something; see `ports.Asker.ask`."""
         plain = cast("Command[object]", command)
         reply = await self._put(Ask(self._waiter(), plain, principal=principal, key=key))
-        if isinstance(reply, NotFound) and isinstance(command, RetryTask):
-            job_id = await self._history.find_job(self._state, command.task_id[: ids.ROOT_CHARS])
-            recalled = await self._history.rows_of(job_id)
-            self._history.forget(job_id)
-            again = Ask(self._waiter(), plain, principal=principal, recalled=recalled)
-            reply = await self._put(again)
+        if isinstance(reply, NotFound) and isinstance(command, ABOUT_JOBS):
+            recalled = await self._history.recalled(self._state, command)
+            if recalled:
+                again = Ask(self._waiter(), plain, principal=principal, recalled=recalled)
+                reply = await self._put(again)
         if isinstance(reply, OrchestraError):
             raise reply
         if isinstance(command, AttemptsReported):

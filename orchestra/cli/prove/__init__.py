@@ -34,6 +34,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "simulate",
             "Play the whole system on a simulated net, disk, clock and machines, under drawn faults.",
         ),
+        "linearizability": (
+            "linearizability",
+            "Have many clients ask a real server that is killed, and look for an order that explains every answer.",
+        ),
         "fuzz": (
             "fuzz",
             "Feed hostile input to every surface: it is taken or refused, nothing else.",
