@@ -34,6 +34,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "simulate",
             "Play the whole system on a simulated net, disk, clock and machines, under drawn faults.",
         ),
+        "power-loss": (
+            "power_loss",
+            "Cut the power after every operation of the store on its disk, and fail every operation in turn.",
+        ),
         "linearizability": (
             "linearizability",
             "Have many clients ask a real server that is killed, and look for an order that explains every answer.",
