@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 
 import anyio
 import anyio.lowlevel
+import psutil
 import pytest
 
 import orchestra
+from orchestra.cli.prove.simulate import played
 from orchestra.errors import Malformed
 from orchestra.testing import faults, simulate
 from orchestra.testing.removed_rules import removed
-from orchestra.testing.simulation.campaign import campaign, chunk, play_seed
+from orchestra.testing.simulation.campaign import Tally, campaign, chunk, play_seed
 from orchestra.testing.simulation.loop import SimulatedLoop, Stuck
 from orchestra.testing.simulation.plan import Plan, Trouble, draw
 from orchestra.testing.simulation.simulation import NotInTime, Simulation
@@ -216,3 +218,25 @@ def test_a_loop_in_which_nothing_will_happen_says_so() -> None:
     finally:
         loop.run_until_complete(anyio.lowlevel.checkpoint())
         loop.close()
+
+
+def test_a_campaign_that_is_interrupted_keeps_what_it_reached() -> None:
+    def interrupted() -> Generator[Tally]:
+        yield Tally(simulations=50)
+        yield Tally(simulations=100)
+        raise KeyboardInterrupt
+
+    assert played(interrupted()) == Tally(simulations=100)
+
+
+def test_a_campaign_that_is_given_up_leaves_no_process() -> None:
+    before = set(psutil.Process().children(recursive=True))
+    running = campaign(100_000, seed=1, processes=2)
+    assert next(running).simulations
+    running.close()
+    left = [
+        child
+        for child in set(psutil.Process().children(recursive=True)) - before
+        if "resource_tracker" not in " ".join(child.cmdline())
+    ]
+    assert left == []

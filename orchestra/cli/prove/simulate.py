@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections import deque
+from collections.abc import Generator
+from contextlib import closing
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -20,6 +21,8 @@ from orchestra.testing.simulation.simulation import Failed
 SIMULATIONS_MAX = 1_000_000_000
 PROCESSES_MAX = 1_024
 HOUR_MS = 3_600_000
+TOLD_EVERY = 1_000
+"""A sign of life in a long campaign."""
 
 
 def simulate(
@@ -51,7 +54,7 @@ def simulate(
         return _shown(seed)
     began_s = time.monotonic()
     processes = processes or os.cpu_count() or 1
-    tally = deque(campaign(simulations, seed=seed, processes=processes), maxlen=1)[0]
+    tally = played(campaign(simulations, seed=seed, processes=processes))
     if tally.broken:
         broken = tally.broken[0]
         _shown(broken.seed)
@@ -62,6 +65,22 @@ def simulate(
         return exits.FAILED
     evidence = _evidence(tally, seed, time.monotonic() - began_s)
     return conclude(evidence, proved=True, page=write, json=json)
+
+
+def played(tallies: Generator[Tally]) -> Tally:
+    """The last sum; Ctrl-C ends a long campaign early, with what was played until then."""
+    reached, told = Tally(), TOLD_EVERY
+    with closing(tallies):
+        try:
+            for reached in tallies:
+                if reached.simulations >= told:
+                    speech.say(f"{reached.simulations:,} simulations, {reached.cpu_s:,.0f} s of CPU")
+                    told += TOLD_EVERY
+        except KeyboardInterrupt:
+            if not reached.simulations:
+                raise
+            speech.say(f"ended early, after {reached.simulations:,} simulations")
+    return reached
 
 
 def _shown(seed: int) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from random import Random
@@ -105,8 +106,11 @@ def _one(seed: int) -> Tally:
     )
 
 
-def campaign(simulations: int, *, seed: int = 1, processes: int = 1) -> Iterator[Tally]:
-    """Play ``simulations`` simulations from ``seed`` on; yields the sum so far, and ends after a chunk with a broken one."""
+def campaign(simulations: int, *, seed: int = 1, processes: int = 1) -> Generator[Tally]:
+    """
+    Play ``simulations`` simulations from ``seed`` on; yields the sum so far, and ends after a chunk with a broken one. Closing it gives up
+    what has not begun.
+    """
     starts = range(seed, seed + simulations, CHUNK)
     counts = [min(CHUNK, seed + simulations - first) for first in starts]
     total = Tally()
@@ -118,10 +122,17 @@ def campaign(simulations: int, *, seed: int = 1, processes: int = 1) -> Iterator
                 return
         return
     # Spawned, not forked: the caller may have threads.
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    pool = ProcessPoolExecutor(processes, get_context("spawn"), _leave_interrupts_to_the_caller)
+    try:
         for tally in pool.map(chunk, starts, counts):
             total += tally
             yield total
             if total.broken:
-                pool.shutdown(wait=True, cancel_futures=True)
                 return
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _leave_interrupts_to_the_caller() -> None:
+    """Ctrl-C reaches every process of a terminal: here it would tear chunks in the middle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
