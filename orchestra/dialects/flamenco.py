@@ -12,6 +12,7 @@ import attrs
 
 from orchestra.config import DialectPort
 from orchestra.dialects.asks import Ask, Dialogue, Known
+from orchestra.dialects.far_calls import CallAll
 from orchestra.dialects.flamenco_board import Board, read_numbers
 from orchestra.dialects.flamenco_compilers import Compilers
 from orchestra.dialects.flamenco_crew import Crew, Steps
@@ -20,7 +21,7 @@ from orchestra.dialects.flamenco_forms import path_number, read_form
 from orchestra.dialects.flamenco_listing import posted_fields
 from orchestra.dialects.flamenco_options import read_options
 from orchestra.dialects.flamenco_pull import Pull, Shelf
-from orchestra.dialects.flamenco_push import CallAll, Push
+from orchestra.dialects.flamenco_push import Push
 from orchestra.dialects.flamenco_replies import NOTHING, encode, refuse, told
 from orchestra.dialects.wire import Chore, Dialect, Role, Route, WireRequest
 

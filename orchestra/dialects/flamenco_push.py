@@ -9,14 +9,14 @@ A round asks all workers at once, in a thread, so that one that does not answer 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator
 from http import HTTPStatus
 from typing import Any
 
-import attrs
 import msgspec
 
 from orchestra.dialects.asks import Apart, Ask
+from orchestra.dialects.far_calls import CallAll, FarCall, FarReply
 from orchestra.dialects.flamenco_compilers import Compilers
 from orchestra.dialects.flamenco_crew import Crew, Steps
 from orchestra.dialects.flamenco_desk import Card, Run
@@ -34,29 +34,6 @@ CALLS_MAX = 200
 
 GRACE_MS = 5_000
 """A worker that was sent a task says only after this long that it has nothing."""
-
-
-@attrs.frozen(slots=True)
-class FarCall:
-    """One request to a worker: ``form`` is sent as a form, without it there is no body."""
-
-    ip: str
-    port: int
-    method: str
-    path: str
-    form: tuple[tuple[str, str], ...] = ()
-
-
-@attrs.frozen(slots=True)
-class FarReply:
-    """Its answer."""
-
-    status: int
-    body: bytes
-
-
-CallAll = Callable[[Sequence[FarCall]], Sequence[FarReply | None]]
-"""Makes calls at the same time, each within a bounded time; None for one that was not answered."""
 
 
 class _Told(msgspec.Struct, frozen=True):

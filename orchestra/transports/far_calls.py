@@ -1,4 +1,4 @@
-"""Small calls to many far ends at once, for dialects whose manager calls its workers. Standard library: threads and plain HTTP."""
+"""Small calls to many far ends at once, for dialects that call their far ends. Standard library: threads and plain HTTP."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlencode
 
-from orchestra.dialects.flamenco_push import FarCall, FarReply
-
-CALL_S = 2.0
-"""No single step of a call takes longer. The original waits 0.5 s, too short for a worker that renders on all cores."""
+from orchestra.dialects.far_calls import FarCall, FarReply
 
 THREADS_MAX = 32
 BODY_BYTES_MAX = 1024 * 1024
-"""Of an answer so much is read: it is a line of JSON with the end of a log."""
+"""Of an answer so much is read: it is a word, or a line of JSON with the end of a log."""
 
 
 def call_all(calls: Sequence[FarCall]) -> tuple[FarReply | None, ...]:
@@ -26,14 +23,14 @@ def call_all(calls: Sequence[FarCall]) -> tuple[FarReply | None, ...]:
 
 
 def _call(call: FarCall) -> FarReply | None:
-    connection = http.client.HTTPConnection(call.ip, call.port, timeout=CALL_S)
+    connection = http.client.HTTPConnection(call.host, call.port, timeout=call.step_ms / 1_000)
     try:
         body = urlencode(call.form) if call.form else None
         headers = {"Content-Type": "application/x-www-form-urlencoded"} if call.form else {}
         connection.request(call.method, call.path, body=body, headers=headers)
         reply = connection.getresponse()
         return FarReply(reply.status, reply.read(BODY_BYTES_MAX))
-    except (OSError, http.client.HTTPException):
+    except (OSError, UnicodeError, http.client.HTTPException):
         return None
     finally:
         connection.close()

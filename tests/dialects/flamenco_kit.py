@@ -12,8 +12,8 @@ import anyio
 import httpx
 
 from orchestra.config import DialectPort
+from orchestra.dialects.far_calls import CallAll, FarCall, FarReply
 from orchestra.dialects.flamenco import Surroundings, flamenco
-from orchestra.dialects.flamenco_push import CallAll, FarCall, FarReply
 from orchestra.runtime.orchestrator import Orchestrator
 from orchestra.statemachine.commands import Tick
 from orchestra.statemachine.queries import GetJob, ListWorkers

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from orchestra.dialects.flamenco_push import FarCall, FarReply
+from orchestra.dialects.far_calls import FarCall, FarReply
 from orchestra.ports import Story
 from orchestra.statemachine.lifecycles import JobStatus, TaskStatus
 from orchestra.statemachine.queries import GetTask
@@ -67,7 +67,7 @@ class Network:
 
     def call_all(self, calls: Sequence[FarCall]) -> tuple[FarReply | None, ...]:
         return tuple(
-            None if (found := self.at.get((call.ip, call.port))) is None else found.answer(call)
+            None if (found := self.at.get((call.host, call.port))) is None else found.answer(call)
             for call in calls
         )
 
@@ -229,7 +229,7 @@ async def test_only_workers_of_the_operators_list_are_called() -> None:
         sent = {"content": urlencode(listed), "headers": {"content-type": FORM}}
         assert (await far.send("POST", "/workers", **sent)).status_code == 204
         await yard.passes(12)
-        assert {(call.ip, call.port) for call in called} == {("10.0.0.7", 15_000)}
+        assert {(call.host, call.port) for call in called} == {("10.0.0.7", 15_000)}
 
 
 FORM = "application/x-www-form-urlencoded"

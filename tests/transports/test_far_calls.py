@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from orchestra.dialects.flamenco_push import FarCall, FarReply
+from orchestra.dialects.far_calls import FarCall, FarReply
 from orchestra.transports.far_calls import BODY_BYTES_MAX, call_all
 
 HERE = "127.0.0.1"
