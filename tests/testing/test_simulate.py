@@ -210,6 +210,27 @@ def test_a_plan_of_a_seed_has_troubles_that_its_places_may_meet() -> None:
     assert str(Trouble(3, "kill", "w1", 900)) == "kill@3:w1:900:0"
 
 
+def test_a_wait_shorter_than_the_clock_can_tell_comes_to_its_end() -> None:
+    plan, done = play_seed(
+        112_581
+    )  # a worker waited for 5e-10 s, was woken at once, and waited again
+    assert plan.seed == 112_581
+    assert done.simulated_ms > 0
+
+
+def test_a_circle_in_which_no_time_passes_says_so() -> None:
+    async def circle() -> None:
+        while anyio.current_time() < 1:
+            await anyio.lowlevel.checkpoint()
+
+    loop = SimulatedLoop()
+    try:
+        with pytest.raises(Stuck, match="round and round"):
+            loop.run_until_complete(circle())
+    finally:
+        loop.close()
+
+
 def test_a_loop_in_which_nothing_will_happen_says_so() -> None:
     loop = SimulatedLoop()
     try:

@@ -119,6 +119,17 @@ class _Task(asyncio.Task[Any]):
         return self.number
 
 
+TURN_S = 1e-9
+"""
+Each turn of the loop takes so long: who waits until a time that lies less than asyncio's resolution ahead is woken at once, and looks
+again, for ever if the clock stood still.
+"""
+
+MOMENT_S = 1e-6
+TURNS_MAX = 200_000
+"""Busier than this within a moment is a circle."""
+
+
 class SimulatedLoop(asyncio.SelectorEventLoop):
     """The loop. Its time is in seconds, and begins at 0."""
 
@@ -197,11 +208,15 @@ class _Leaping(selectors.SelectSelector):
     def __init__(self, loop: SimulatedLoop) -> None:
         super().__init__()
         self._loop = loop
+        self._turns = 0
+        """Of the loop, since time last passed."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Nothing comes from outside."""
         if timeout is None:
             raise Stuck("nothing will ever happen again, and somebody still waits")
-        if timeout > 0:
-            self._loop.leap(timeout)
+        self._turns = self._turns + 1 if timeout < MOMENT_S else 0
+        if self._turns > TURNS_MAX:
+            raise Stuck("somebody goes round and round, and no time passes")
+        self._loop.leap(max(timeout, TURN_S))
         return []
