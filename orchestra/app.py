@@ -14,6 +14,7 @@ from orchestra.statemachine.records import Amounts
 
 if TYPE_CHECKING:
     from orchestra.client import Client
+    from orchestra.dialects.tango_member import Member
     from orchestra.sync import SyncClient
     from orchestra.transports.mounting import MountedApp
 
@@ -175,6 +176,56 @@ class App:
         from orchestra.sync import in_thread
 
         return in_thread(lambda: self.run(**options))
+
+    async def serve_member(
+        self,
+        member: Member,
+        listen: str,
+        *,
+        slots: int = 1,
+        ready: Callable[[str], None] | None = None,
+    ) -> None:
+        """
+        Serve a member container of TANGO at the root of a port, until SIGTERM or Ctrl-C. On asyncio.
+
+        ``anyio.run(app.serve_member, orchestra.dialects.tango.member(app, container_id="code_gen"), "127.0.0.1:8888")``. With a file,
+        runs and reports that are due outlive a restart.
+
+        Args:
+            listen: ``HOST:PORT``; port 0 takes any free one.
+            slots: Runs at a time; further ones wait, and are ``started``.
+            ready: Called with the real ``HOST:PORT`` when it accepts.
+
+        Raises:
+            Malformed: It is no address, or one that others can reach (see docs/tango.md).
+            Conflict: The port is taken.
+            StoreTaken: Another process has the file open.
+        """
+        from orchestra import compose
+        from orchestra.config import Address, Config, DialectPort, parse_address
+        from orchestra.dialect_ports import member_dialect
+
+        try:
+            address = parse_address(listen)
+        except ValueError as error:
+            raise Malformed(str(error), where="listen") from None
+        name = "tango-member"
+        config = Config(
+            data=self.path or "",
+            listen=Address("127.0.0.1", 0),
+            dialects=(DialectPort(name, address),),
+        )
+        accepts = [listen]
+        async with ungrouped():
+            await compose.serve(
+                config,
+                tasks=self.tasks,
+                slots=slots,
+                ready=lambda _: None if ready is None else ready(accepts[-1]),
+                signals=True,
+                dialects={name: lambda _: member_dialect(member)},
+                dialect_ready=lambda _, bound: accepts.append(str(bound)),
+            )
 
     def asgi(self, *, token: str = "") -> MountedApp:
         """

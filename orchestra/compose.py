@@ -16,7 +16,7 @@ import attrs
 
 from orchestra.calls import TaskFunction
 from orchestra.client import Client
-from orchestra.dialect_ports import DIALECTS
+from orchestra.dialect_ports import dialects_for
 from orchestra.errors import Malformed
 from orchestra.ports import Engine, Store
 from orchestra.runtime.orchestrator import Orchestrator
@@ -328,7 +328,7 @@ async def serve(
     ready: Callable[[Address], None],
     stop: anyio.Event | None = None,
     signals: bool = False,
-    dialects: Mapping[str, Callable[[DialectPort], Dialect]] = DIALECTS,
+    dialects: Mapping[str, Callable[[DialectPort], Dialect]] | None = None,
     dialect_ready: Callable[[str, Address], None] | None = None,
 ) -> None:
     """
@@ -337,7 +337,7 @@ async def serve(
     Dialects that are switched on are served below ``/NAME/`` and at ports of their own; ``ready`` is called when all ports accept.
 
     Args:
-        dialects: What each name in ``config.dialects`` stands for.
+        dialects: What each name in ``config.dialects`` stands for; by default `dialects_for` the tasks.
         dialect_ready: Called with a dialect's name and the real address of its own port.
 
     Raises:
@@ -351,6 +351,7 @@ async def serve(
     from orchestra.transports.policy import policy_for
     from orchestra.transports.rate import Buckets
 
+    dialects = dialects_for(tasks) if dialects is None else dialects
     switched_on = _switched_on(config, dialects)
     mounted = [placed_under(dialect, f"/{port.name}") for port, dialect in switched_on]
     policy = policy_for([native_dialect(), *mounted])

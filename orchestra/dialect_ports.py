@@ -11,11 +11,15 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from orchestra.calls import TaskFunction
     from orchestra.config import DialectPort
+    from orchestra.dialects.tango_member import Member
     from orchestra.dialects.wire import Dialect
+
+_NO_TASKS: Mapping[str, TaskFunction[Any, Any]] = MappingProxyType({})
 
 LOG = logging.getLogger("orchestra.compose")
 
@@ -47,7 +51,29 @@ def _flamenco(port: DialectPort) -> Dialect:
     return flamenco(port, surroundings)
 
 
+def _tango_member(
+    port: DialectPort, tasks: Mapping[str, TaskFunction[Any, Any]] = _NO_TASKS
+) -> Dialect:
+    from orchestra.dialects.tango_member import read_member
+
+    return member_dialect(read_member(port, tasks))
+
+
+def member_dialect(member: Member) -> Dialect:
+    """A member container as a dialect of this machine."""
+    from orchestra.transports.far_calls import call_all
+
+    return member.dialect(lambda: time.monotonic_ns() // 1_000_000, call_all)
+
+
 DIALECTS: Mapping[str, Callable[[DialectPort], Dialect]] = MappingProxyType(
-    {"job-runner": _job_runner, "flamenco": _flamenco}
+    {"job-runner": _job_runner, "flamenco": _flamenco, "tango-member": _tango_member}
 )
 """What each name in ``[dialects]`` and ``--dialect`` stands for."""
+
+
+def dialects_for(
+    tasks: Mapping[str, TaskFunction[Any, Any]],
+) -> Mapping[str, Callable[[DialectPort], Dialect]]:
+    """The same for a server that knows these tasks."""
+    return {**DIALECTS, "tango-member": lambda port: _tango_member(port, tasks)}

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import sys
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio
@@ -14,11 +11,11 @@ import attrs
 from cyclopts import Parameter
 
 from orchestra.cli import exits, speech
+from orchestra.cli.apps import tasks_of
 from orchestra.cli.fields import amounts
 from orchestra.cli.reach import SERVER, USUAL, Reach
 from orchestra.config.values import SLOTS_MAX
 from orchestra.dialects import units
-from orchestra.dialects.quoting import nearest
 from orchestra.errors import Malformed
 from orchestra.statemachine.records import Amounts
 
@@ -90,7 +87,7 @@ of the server.
     from orchestra.cli.records import log_to_stderr
     from orchestra.worker import detect
 
-    tasks = _tasks(app)
+    tasks = tasks_of(app)
     machine = detect.machine()
     slots = max(1, machine.cpus // 1_000) if slots is None else slots
     check_slots(slots)
@@ -174,45 +171,3 @@ def _explain(offer: Offer, offered: dict[str, int], *, json: bool) -> None:
         rows.append((resource, text))
     rows += sorted(offer.host.items())
     speech.put_table(("OFFERS", ""), rows)
-
-
-def _tasks(words: tuple[str, ...]) -> dict[str, TaskFunction[Any, Any]]:
-    """The tasks of all the apps that are named as MODULE:APP."""
-    found: dict[str, TaskFunction[Any, Any]] = {}
-    for word in words:
-        for name, task in _app(word).tasks.items():
-            if name in found:
-                raise Malformed(f"two apps have a task {name!r}", where=f"--app {word}")
-            found[name] = task
-    return found
-
-
-def _app(word: str) -> Any:
-    from orchestra.app import App
-
-    where = f"--app {word}"
-    module_name, colon, attribute = word.partition(":")
-    if not module_name:
-        raise Malformed("is not MODULE:APP", where=where, remedy="write it like farm.tasks:app")
-    # As `python -m` does: what lies here can be imported.
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        told = f"there is no module {error.name!r}"
-        raise Malformed(
-            told, where=where, remedy=f"it is looked for here ({Path.cwd()!s})"
-        ) from None
-    apps = {key: value for key, value in vars(module).items() if isinstance(value, App)}
-    if not colon and len(apps) == 1:
-        return next(iter(apps.values()))
-    if attribute not in apps:
-        near = nearest(attribute, apps)
-        remedy = (
-            f"did you mean {module_name}:{near}?"
-            if near
-            else f"it has: {', '.join(apps) or 'no App'}"
-        )
-        raise Malformed(f"{module_name} has no App {attribute!r}", where=where, remedy=remedy)
-    return apps[attribute]

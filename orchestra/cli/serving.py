@@ -6,15 +6,19 @@ import os
 import shlex
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio
 import attrs
 from cyclopts import Group, Parameter
 
 from orchestra.cli import exits, speech
+from orchestra.cli.apps import tasks_of
 from orchestra.config import Address, Config, configure
 from orchestra.errors import Malformed
+
+if TYPE_CHECKING:
+    from orchestra.calls import TaskFunction
 
 PROTECTION = Group("Protection", sort_key=50)
 
@@ -58,6 +62,10 @@ def serve(
     ] = None,
     dialect: Annotated[
         tuple[str, ...], Parameter(help="NAME=HOST:PORT: serve a dialect at the root of a port.")
+    ] = (),
+    app: Annotated[
+        tuple[str, ...],
+        Parameter(help="MODULE:APP: the worker inside runs the tasks of an orchestra.App too."),
     ] = (),
     folder: Annotated[
         str | None, Parameter(help="Where tasks get their working directories.")
@@ -111,7 +119,7 @@ the environment (ORCHESTRA_LISTEN) or in orchestra.toml; the command line comes 
     }
     settings = _configured(flags, config)
     log_to_stderr(settings.log_level)
-    _serve(settings, ready_fd, json=json)
+    _serve(settings, tasks_of(app), ready_fd, json=json)
     speech.say("stopped")
     return exits.OK
 
@@ -129,7 +137,9 @@ def _configured(flags: dict[str, object], path: str | None) -> Config:
     return configure(flags=flags, environment=os.environ, toml=toml, source=source).config
 
 
-def _serve(config: Config, ready_fd: int | None, *, json: bool) -> None:
+def _serve(
+    config: Config, tasks: dict[str, TaskFunction[Any, Any]], ready_fd: int | None, *, json: bool
+) -> None:
     from orchestra import compose
     from orchestra.worker.detect import cpus
 
@@ -150,7 +160,7 @@ def _serve(config: Config, ready_fd: int | None, *, json: bool) -> None:
 
     async def go() -> None:
         await compose.serve(
-            config, tasks={}, slots=slots, ready=ready, signals=True, dialect_ready=dialect_ready
+            config, tasks=tasks, slots=slots, ready=ready, signals=True, dialect_ready=dialect_ready
         )
 
     anyio.run(go, backend_options={"use_uvloop": _has_uvloop()})
