@@ -84,9 +84,10 @@ class Container:
         (folder / "tango_tasks.py").write_text(TASKS)
         self.children: list[Child] = []
 
-    async def start(self) -> Child:
-        """Start it, and wait until it says that it serves."""
-        words = ["serve", "--listen", "127.0.0.1:0", "--data", str(self._folder / "member.db")]
+    async def start(self, *, keeps: bool = True) -> Child:
+        """Start it, with a data file or in memory, and wait until it says that it serves."""
+        words = ["serve", "--listen", "127.0.0.1:0"]
+        words += ["--data", str(self._folder / "member.db")] if keeps else []
         words += ["--config", str(self._folder / "member.toml"), "--app", "tango_tasks:app"]
         words += ["--dialect", f"tango-member=127.0.0.1:{self.port}", "--json"]
         env = {**os.environ, "PYTHONPATH": str(self._folder)}
@@ -172,16 +173,24 @@ async def test_a_task_that_is_killed_has_failed_and_a_stop_ends_it_but_not_the_m
             assert await member.says("/status_request?user_id=&project_id=") == "ready"
 
 
-async def test_a_report_is_not_lost_when_the_member_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("keeps", [True, False])
+async def test_a_report_is_not_lost_when_a_member_with_a_file_is_killed(
+    tmp_path: Path, keeps: bool
+) -> None:
     port = free_port()
     async with container(tmp_path, f"127.0.0.1:{port}", 'task = "generate"') as member:
-        child = await member.start()
+        child = await member.start(keeps=keeps)
         assert await member.says(f"/start?{IDS}") == "starting"
         await member.until("completed")
         with anyio.fail_after(BOUND_S):
             while "try 1 of" not in (tmp_path / "member.err").read_text():
                 await anyio.sleep(PAUSE_S)
         child.kill()
+        if not keeps:
+            # The control: in memory the run is gone, and there is nothing to report.
+            await member.start(keeps=False)
+            assert await member.says(f"/status_request?{IDS}") == "ready"
+            return
         with listening(port) as manager:
             await member.start()
             report = f"/status_report?container_id=code_gen&{IDS}&status=success"
