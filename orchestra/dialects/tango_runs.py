@@ -51,7 +51,7 @@ LIVE_MAX = 500
 """Runs that have not ended or are not reported yet: each is looked at in every round."""
 
 REMEMBERED_MAX = 10_000
-"""Users' projects whose newest run is known; the oldest are forgotten, and are then as never started."""
+"""Users' projects whose newest run is known; the oldest that need no report are forgotten, and are then as never started."""
 
 FORGOTTEN_MAX = 100
 """Runs of the same ids that were forgotten within the day for which a key is known."""
@@ -180,8 +180,10 @@ class Runs:
         if current is None or current.job_id == last:
             newest.pop(ids, None)
             newest[ids] = _Run(accepted.job_id)
-        while len(newest) > REMEMBERED_MAX:
-            del newest[next(iter(newest))]
+        if len(newest) > REMEMBERED_MAX:
+            over = (each for each, run in newest.items() if run.settled)
+            for forgotten in list(islice(over, len(newest) - REMEMBERED_MAX)):
+                del newest[forgotten]
 
     def _submitted(self, submit: SubmitJob, last: str) -> Generator[Ask, Any, JobAccepted]:
         """A new job. Whoever else asks to start after the same former run gets the same one."""
