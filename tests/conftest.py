@@ -15,14 +15,22 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 # A developer's run draws new examples each time, so that together they search widely. CI draws the same ones each time:
 # a red build is then caused by its change, not by luck, and goes red again when it is repeated. The long search for rare
-# examples is `soak`. No profile has a deadline: time per example says more about the neighbours on a shared machine.
+# examples is `soak`; `mutation` asks whether anything fails, not for the smallest example. No profile has a deadline: time
+# per example says more about the neighbours on a shared machine.
 settings.register_profile("dev", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.register_profile("soak", deadline=None, max_examples=5_000, print_blob=True)
+settings.register_profile(
+    "mutation",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+)
 settings.load_profile(
     os.environ.get("ORCHESTRA_HYPOTHESIS") or ("ci" if os.environ.get("CI") else "dev")
 )
