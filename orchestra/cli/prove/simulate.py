@@ -74,7 +74,9 @@ def played(tallies: Generator[Tally]) -> Tally:
         try:
             for reached in tallies:
                 if reached.simulations >= told:
-                    speech.say(f"{reached.simulations:,} simulations, {reached.cpu_s:,.0f} s of CPU")
+                    speech.say(
+                        f"{reached.simulations:,} simulations, {reached.cpu_s:,.0f} s of CPU"
+                    )
                     told += TOLD_EVERY
         except KeyboardInterrupt:
             if not reached.simulations:

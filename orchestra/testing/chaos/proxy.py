@@ -36,7 +36,7 @@ _GONE = (OSError, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedReso
 class Mode(enum.StrEnum):
     """What happens to connections, those that are open and those that come."""
 
-    PASS = "pass"
+    CLEAR = "clear"
     """Bytes go through as they come."""
 
     DELAY = "delay"
@@ -58,7 +58,7 @@ class Mode(enum.StrEnum):
     """A connection is closed in the middle of the next answer."""
 
 
-CUTS = tuple(mode for mode in Mode if mode is not Mode.PASS)
+CUTS = tuple(mode for mode in Mode if mode is not Mode.CLEAR)
 """Every mode that is a trouble."""
 
 
@@ -91,7 +91,7 @@ class Proxy:
 
     def __init__(self, port: int, server_port: int) -> None:
         self.port = port
-        self.mode = Mode.PASS
+        self.mode = Mode.CLEAR
         self.taken = 0
         self._server_port = server_port
         self._turned = anyio.Event()
@@ -178,7 +178,7 @@ class Proxy:
 
 async def _reset(stream: SocketStream) -> None:
     with contextlib.suppress(*_GONE):
-        raw = stream.extra(SocketAttribute.raw_socket)
+        raw = stream.extra(SocketAttribute.raw_socket)  # noqa: S610  # anyio's, not Django's
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
         await anyio.aclose_forcefully(stream)
 
@@ -192,7 +192,8 @@ async def open_proxy(server_port: int) -> AsyncGenerator[Proxy]:
         OSError: It can not listen.
     """
     listener = await anyio.create_tcp_listener(local_host=HOST)
-    proxy = Proxy(listener.extra(SocketAttribute.local_port), server_port)
+    own_port = listener.extra(SocketAttribute.local_port)  # noqa: S610  # anyio's, not Django's
+    proxy = Proxy(own_port, server_port)
     async with listener, anyio.create_task_group() as group:
         group.start_soon(listener.serve, proxy.carry)
         yield proxy
