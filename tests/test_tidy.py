@@ -48,6 +48,7 @@ EXCEPTIONS: Mapping[tuple[str, str, str], str] = {
         for name in ("engines/test_callables", "engines/test_process")
     },
     ("names_say_something", "orchestra/transports/guard.py", "GuardedHttp"): "uvicorn's name",
+    ("names_say_something", "orchestra/testing/fuzz_sockets.py", "Line"): "asyncio's name",
     (
         "names_say_something",
         "orchestra/transports/guard_websocket.py",

@@ -54,6 +54,10 @@ class World(Protocol):
         ...
 
 
+Mutation = Callable[[random.Random, bytes, Sequence[bytes]], bytes]
+"""Something hostile made of one input, with the corpus at hand."""
+
+
 @attrs.frozen(slots=True)
 class Surface:
     """
@@ -64,12 +68,14 @@ class Surface:
         about: What is fed, in a few words.
         corpus: Valid inputs, from which hostile ones are made.
         open: A new world.
+        mutations: Further ways to make an input hostile, which know how it is built; they are chosen as often as all others together.
     """
 
     name: str
     about: str
     corpus: Callable[[], Sequence[bytes]]
     open: Callable[[], World]
+    mutations: tuple[Mutation, ...] = ()
 
 
 @attrs.frozen(slots=True)
@@ -83,11 +89,18 @@ class Fuzzed:
     growth_bytes: int
 
 
-def mutate(rng: random.Random, corpus: Sequence[bytes]) -> bytes:
-    """A hostile relative of one valid input, or two."""
-    raw = rng.choice(corpus)
+def mutate(
+    rng: random.Random,
+    corpus: Sequence[bytes],
+    further: Sequence[Mutation] = (),
+    raw: bytes | None = None,
+) -> bytes:
+    """A hostile relative of ``raw``, or of one valid input or two."""
+    if raw is None:
+        raw = rng.choice(corpus)
     for _ in range(rng.choice((0, 1, 1, 1, 2, 4, 8))):
-        raw = rng.choice(_MUTATIONS)(rng, raw, corpus)
+        known = further if further and rng.getrandbits(1) else _MUTATIONS
+        raw = rng.choice(known)(rng, raw, corpus)
     return raw[:INPUT_BYTES_MAX]
 
 
@@ -166,7 +179,18 @@ def _splice(rng: random.Random, raw: bytes, corpus: Sequence[bytes]) -> bytes:
     return raw[: rng.randint(0, len(raw))] + other[rng.randint(0, len(other)) :]
 
 
-_MUTATIONS = (_tree, _tree, _tree, _word, _word, _bit, _cut, _repeat, _lines, _splice)
+_MUTATIONS: tuple[Mutation, ...] = (
+    _tree,
+    _tree,
+    _tree,
+    _word,
+    _word,
+    _bit,
+    _cut,
+    _repeat,
+    _lines,
+    _splice,
+)
 
 
 def fuzz(surface: Surface, *, inputs: int, seed: int) -> Fuzzed:
@@ -187,7 +211,7 @@ def fuzz(surface: Surface, *, inputs: int, seed: int) -> Fuzzed:
             world = surface.open()
         if number == inputs // 10:
             begun_bytes = process.memory_info().rss
-        raw = corpus[number] if number < len(corpus) else mutate(rng, corpus)
+        raw = corpus[number] if number < len(corpus) else mutate(rng, corpus, surface.mutations)
         accepted += fed(surface, world, raw, told=f"input {number} of seed {seed}")
     growth = process.memory_info().rss - begun_bytes
     if growth > GROWTH_BYTES_MAX:

@@ -24,6 +24,14 @@ from orchestra.statemachine.records import KIND_OF, KINDS
 from orchestra.storage.codec import KIND_NUMBERS, RowCodec, Unreadable
 from orchestra.testing import store_samples
 from orchestra.testing.fuzz import Surface
+from orchestra.testing.fuzz_dialects import (
+    FlamencoWorld,
+    RunnerWorld,
+    flamenco_requests,
+    runner_requests,
+)
+from orchestra.testing.fuzz_frames import MUTATIONS, corpus_of
+from orchestra.testing.fuzz_sockets import FrameWorld
 from orchestra.testing.fuzz_worlds import ChannelWorld, HttpWorld
 
 JOB = {"name": "j", "stages": [{"name": "s", "app": "app", "over": [1, 2], "needs": {"cpu": 1}}]}
@@ -209,6 +217,17 @@ _ALL = (
         "http", "bytes of requests: scanner, parser, door, application, core", _requests, HttpWorld
     ),
     Surface("channel", "messages of a websocket: session, core, session", _messages, ChannelWorld),
+    Surface(
+        "frames",
+        "bytes of websocket frames: parser, guard, application, session, core",
+        lambda: corpus_of([message for message in _messages() if b"\n" not in message]),
+        FrameWorld,
+        MUTATIONS,
+    ),
+    Surface("job-runner", "bytes of requests to the job runner", runner_requests, RunnerWorld),
+    Surface(
+        "flamenco", "bytes of requests to Flamenco's manager", flamenco_requests, FlamencoWorld
+    ),
     reader("json", "bodies of every operation", _bodies, _read_body),
     reader(
         "project",

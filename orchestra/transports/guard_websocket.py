@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
 from wsproto import events
 from wsproto.connection import ConnectionState
@@ -64,6 +65,14 @@ class GuardedWebsocket(WSProtocol):
         if self._held and not self.read_paused:
             self._advance()
         return message
+
+    async def send(self, message: Any) -> None:
+        """What the app says; nothing of it is sent once the guard, or the parser, has said goodbye."""
+        await self.writable.wait()
+        if self.close_sent and self.handshake_complete and not self.response_started:
+            # As for a peer that is gone: the app was not at fault, and learns it at its next `receive`.
+            raise ClientDisconnected
+        await super().send(message)
 
     def handle_message(self, event: events.TextMessage | events.BytesMessage) -> None:
         """A frame, or a piece of one."""

@@ -103,7 +103,7 @@ def _not_bound(address: Address, error: OSError) -> Conflict | Malformed:
     return Malformed(f"can not listen on {address}: {error.strerror}", where="listen")
 
 
-def _guard(app: ASGIApp, config: Config) -> Guard:
+def guard_for(app: ASGIApp, config: Config) -> Guard:
     """Load the server library and set it up: no log configuration, no signal handlers, no environment."""
     from uvicorn.config import Config as UvicornConfig
 
@@ -276,7 +276,7 @@ async def serve(
     except RuntimeError:
         raise Defect("the server runs on asyncio only") from None
     context = tls_context(config.tls_cert, config.tls_key) if config.tls else None
-    listener = _Listener(_guard(app, config), context, stopping)
+    listener = _Listener(guard_for(app, config), context, stopping)
     sockets = _bind(address)
     stop, hurry = stop or anyio.Event(), anyio.Event()
     tick_s, stop_s = _tick_s(config.limits), config.limits.stop_ms / 1_000

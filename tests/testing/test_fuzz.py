@@ -10,6 +10,7 @@ import pytest
 from orchestra.testing import fuzz_worlds
 from orchestra.testing.fuzz import GROWTH_BYTES_MAX, FuzzBroken, World, fuzz
 from orchestra.testing.fuzz_surfaces import SURFACES, reader
+from orchestra.transports.guard_websocket import GuardedWebsocket
 
 INPUTS = 3_000
 
@@ -67,6 +68,28 @@ def test_a_refusal_that_changes_something_is_found(
     monkeypatch.setattr(fuzz_worlds.Small, "ask", ask)
     with pytest.raises(FuzzBroken, match="changed the state"):
         fuzz(SURFACES[name], inputs=INPUTS, seed=1)
+
+
+def test_an_application_that_speaks_after_the_goodbye_of_the_guard_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(GuardedWebsocket, "send")
+    with pytest.raises(ExceptionGroup) as found:
+        fuzz(SURFACES["frames"], inputs=INPUTS, seed=1)
+    assert found.group_contains(RuntimeError, match="after sending 'websocket.close'")
+
+
+def test_frames_that_are_read_differently_in_pieces_are_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    received = GuardedWebsocket.data_received
+
+    def deaf(self: GuardedWebsocket, data: bytes) -> None:
+        received(self, data if len(data) > 60 else b"")
+
+    monkeypatch.setattr(GuardedWebsocket, "data_received", deaf)
+    with pytest.raises(FuzzBroken, match="in pieces"):
+        fuzz(SURFACES["frames"], inputs=INPUTS, seed=1)
 
 
 def test_a_server_error_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
