@@ -16,7 +16,7 @@ import attrs
 
 from orchestra.calls import TaskFunction
 from orchestra.client import Client
-from orchestra.dialect_ports import dialects_for
+from orchestra.dialect_ports import Maker, Staff, Staffed, dialects_for
 from orchestra.errors import Malformed
 from orchestra.ports import Engine, Store
 from orchestra.runtime.orchestrator import Orchestrator
@@ -235,15 +235,24 @@ def _nobody_told(_name: str, _address: Address) -> None:
 
 
 def _switched_on(
-    config: Config, dialects: Mapping[str, Callable[[DialectPort], Dialect]]
-) -> list[tuple[DialectPort, Dialect]]:
+    config: Config, dialects: Mapping[str, Maker]
+) -> tuple[list[tuple[DialectPort, Dialect]], list[Staff]]:
+    """The dialects that are served, and the workers that some bring along."""
     for port in config.dialects:
         if port.name not in dialects:
             there = ", ".join(dialects) or "none yet"
             told = f"there is no dialect {port.name!r} (there is: {there})"
             remedy = f"leave it out; the native API is served at {config.listen}"
             raise Malformed(told, where="dialects", remedy=remedy)
-    return [(port, dialects[port.name](port)) for port in config.dialects]
+    found: list[tuple[DialectPort, Dialect]] = []
+    staff: list[Staff] = []
+    for port in config.dialects:
+        made = dialects[port.name](port)
+        if isinstance(made, Staffed):
+            staff.append(made.staff)
+            made = made.dialect
+        found.append((port, made))
+    return found, staff
 
 
 @attrs.frozen
@@ -302,7 +311,8 @@ class _Ports:
 
         policy = policy_for([dialect])
         hosts = None if self.gate.hosts is None else self.gate.hosts | set(dialect.hosts)
-        gate = attrs.evolve(self.gate, policy=policy, hosts=hosts)
+        origins = frozenset(dialect.hosts)
+        gate = attrs.evolve(self.gate, policy=policy, hosts=hosts, origins=origins)
         body_bytes_max = self.config.limits.body_bytes_max
         app = http_app(self.orchestrator, [dialect], policy=policy, body_bytes_max=body_bytes_max)
 
@@ -328,7 +338,7 @@ async def serve(
     ready: Callable[[Address], None],
     stop: anyio.Event | None = None,
     signals: bool = False,
-    dialects: Mapping[str, Callable[[DialectPort], Dialect]] | None = None,
+    dialects: Mapping[str, Maker] | None = None,
     dialect_ready: Callable[[str, Address], None] | None = None,
 ) -> None:
     """
@@ -345,6 +355,7 @@ async def serve(
         Conflict: The port is taken.
         StoreTaken: Another process has the data file open.
     """
+    from orchestra.crew import employed
     from orchestra.dialects.native import native_dialect
     from orchestra.dialects.wire import placed_under
     from orchestra.transports.auth import open_gate
@@ -352,7 +363,7 @@ async def serve(
     from orchestra.transports.rate import Buckets
 
     dialects = dialects_for(tasks) if dialects is None else dialects
-    switched_on = _switched_on(config, dialects)
+    switched_on, staff = _switched_on(config, dialects)
     mounted = [placed_under(dialect, f"/{port.name}") for port, dialect in switched_on]
     policy = policy_for([native_dialect(), *mounted])
     gate = open_gate(config, policy)
@@ -370,13 +381,16 @@ async def serve(
             dialects=mounted,
         )
         ports = _Ports(orchestrator, config, gate, buckets, stop, dialect_ready or _nobody_told)
-        async with local_workers(
-            orchestrator,
-            tasks,
-            count=min(slots, 1),
-            slots=slots,
-            processes=True,
-            folder=folder,
-            drain_ms=DRAIN_MS,
+        async with (
+            employed(orchestrator, staff, (EMBEDDED,)),
+            local_workers(
+                orchestrator,
+                tasks,
+                count=min(slots, 1),
+                slots=slots,
+                processes=True,
+                folder=folder,
+                drain_ms=DRAIN_MS,
+            ),
         ):
             await ports.serve(app, switched_on, ready=ready, signals=signals)

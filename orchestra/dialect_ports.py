@@ -13,15 +13,45 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 if TYPE_CHECKING:
     from orchestra.calls import TaskFunction
     from orchestra.config import DialectPort
     from orchestra.dialects.tango_member import Member
+    from orchestra.dialects.tango_places import Place
     from orchestra.dialects.wire import Dialect
+    from orchestra.engines.member import MemberEngine
 
 _NO_TASKS: Mapping[str, TaskFunction[Any, Any]] = MappingProxyType({})
 
 LOG = logging.getLogger("orchestra.compose")
+
+
+@attrs.frozen(slots=True)
+class Staff:
+    """
+    The workers that a dialect brings along, which `crew` employs.
+
+    Args:
+        places: The member containers that are worked in, one worker for each.
+        engines: Of those that are employed, by container.
+    """
+
+    places: tuple[Place, ...] = ()
+    engines: dict[str, MemberEngine] = attrs.field(factory=dict[str, "MemberEngine"])
+
+
+@attrs.frozen(slots=True)
+class Staffed:
+    """A dialect with its workers."""
+
+    dialect: Dialect
+    staff: Staff
+
+
+Maker = Callable[["DialectPort"], "Dialect | Staffed"]
+"""Makes a dialect from its table of options."""
 
 
 def _job_runner(port: DialectPort) -> Dialect:
@@ -51,6 +81,20 @@ def _flamenco(port: DialectPort) -> Dialect:
     return flamenco(port, surroundings)
 
 
+def _tango(port: DialectPort) -> Staffed:
+    from orchestra.dialects.tango_manager import manager
+    from orchestra.dialects.tango_options import read_options
+
+    options = read_options(port)
+    staff = Staff(tuple(options.places.values()))
+
+    def nudge(container_id: str, ids: tuple[str, str]) -> bool:
+        engine = staff.engines.get(container_id)
+        return engine is not None and engine.nudge(ids)
+
+    return Staffed(manager(options, nudge), staff)
+
+
 def _tango_member(
     port: DialectPort, tasks: Mapping[str, TaskFunction[Any, Any]] = _NO_TASKS
 ) -> Dialect:
@@ -66,14 +110,19 @@ def member_dialect(member: Member) -> Dialect:
     return member.dialect(lambda: time.monotonic_ns() // 1_000_000, call_all)
 
 
-DIALECTS: Mapping[str, Callable[[DialectPort], Dialect]] = MappingProxyType(
-    {"job-runner": _job_runner, "flamenco": _flamenco, "tango-member": _tango_member}
+DIALECTS: Mapping[str, Maker] = MappingProxyType(
+    {
+        "job-runner": _job_runner,
+        "flamenco": _flamenco,
+        "tango": _tango,
+        "tango-member": _tango_member,
+    }
 )
 """What each name in ``[dialects]`` and ``--dialect`` stands for."""
 
 
 def dialects_for(
     tasks: Mapping[str, TaskFunction[Any, Any]],
-) -> Mapping[str, Callable[[DialectPort], Dialect]]:
+) -> Mapping[str, Maker]:
     """The same for a server that knows these tasks."""
     return {**DIALECTS, "tango-member": lambda port: _tango_member(port, tasks)}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import Protocol
 
 import attrs
 
@@ -36,6 +38,21 @@ class FarReply:
 
     status: int
     body: bytes
+
+
+class Silence(StrEnum):
+    """Why nothing came back."""
+
+    NOBODY = "nobody listens there"
+    UNANSWERED = "it did not answer"
+
+
+class FarLine(Protocol):
+    """The way to one far end, on the event loop. `transports.far_line` makes them."""
+
+    async def call(self, target: str) -> FarReply | Silence:
+        """Send a GET, and wait for the whole answer, for a bounded time in all. Raises nothing."""
+        ...
 
 
 CallAll = Callable[[Sequence[FarCall]], Sequence[FarReply | None]]

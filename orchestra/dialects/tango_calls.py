@@ -13,21 +13,11 @@ from typing import Any, cast
 import attrs
 
 from orchestra.dialects.asks import Ask, Dialogue
-from orchestra.dialects.refusals import BodyTooLong, BodyTooSlow, MethodRefused
+from orchestra.dialects.tango_refusals import status_of_refusal
 from orchestra.dialects.tango_runs import Ids, Runs, name_of
 from orchestra.dialects.tango_words import MemberWord, Verb, ids_of, verb_of
 from orchestra.dialects.wire import Role, Route, WireRequest, WireResponse
-from orchestra.errors import (
-    Conflict,
-    Forbidden,
-    LimitReached,
-    Malformed,
-    NotFound,
-    OrchestraError,
-    Rejected,
-    Unauthenticated,
-    Unavailable,
-)
+from orchestra.errors import Forbidden, Malformed, NotFound, OrchestraError, Rejected
 
 ID_NAMES = ("user_id", "project_id")
 
@@ -71,13 +61,13 @@ class Calls:
         """The call that is named by its path."""
         if verb is Verb.STATUS_REQUEST:
             return Dialogue(lambda: self._status(request))
-        _check_asker(request)
+        check_asker(request)
         begin = self._start if verb is Verb.START else self._stop
         return Dialogue(lambda: begin(request))
 
     def resume(self, request: WireRequest) -> Ask:
         """A failed run is started again."""
-        _check_asker(request)
+        check_asker(request)
         return Dialogue(lambda: self._resume(request))
 
     def _start(self, request: WireRequest) -> Generator[Ask, Any, Told]:
@@ -123,7 +113,7 @@ class Calls:
         return Told(status, text if self._replies is Replies.GUIDE else f'"{text}"')
 
 
-def _check_asker(request: WireRequest) -> None:
+def check_asker(request: WireRequest) -> None:
     """A start is a GET, which any page can make a browser send: what comes from another page is refused. Raises `Forbidden`."""
     if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
         raise Forbidden("a page of another site may not ask this", where="Sec-Fetch-Site")
@@ -177,27 +167,7 @@ def _encode(_: WireRequest, answer: object) -> WireResponse:
     return WireResponse(told.status, told.text.encode(), "text/plain")
 
 
-_STATUSES: tuple[tuple[type[OrchestraError], int], ...] = (
-    (MethodRefused, 405),
-    (BodyTooLong, 413),
-    (BodyTooSlow, 408),
-    (LimitReached, 429),
-    (Unauthenticated, 401),
-    (Forbidden, 403),
-    (NotFound, 404),
-    (Conflict, 409),
-    (Rejected, 400),
-    (Unavailable, 503),
-    (OrchestraError, 500),
-)
-
-
 def refuse(error: OrchestraError) -> WireResponse:
     """``error``, with HTTP's own status: what is refused here is no call of the guide, or could not be answered."""
-    status = next(status for kind, status in _STATUSES if isinstance(error, kind))
-    headers: tuple[tuple[str, str], ...] = ()
-    if isinstance(error, MethodRefused):
-        headers = (("allow", ", ".join(error.allow)),)
-    if isinstance(error, LimitReached):
-        headers = (("retry-after", str(-(-error.retry_after_ms // 1000))),)
+    status, headers = status_of_refusal(error)
     return WireResponse(status, b"error", "text/plain", headers)

@@ -168,7 +168,7 @@ class Runs:
         run = newest.get(ids)
         last = run.job_id if run is not None else ""
         if run is not None:
-            status = yield from _status_of(run.job_id)
+            status = yield from status_of(run.job_id)
             if status is JobStatus.CANCELLING:
                 raise Conflict("the former run is still being stopped", where="project_id")
             if status is not None and status not in JOB_FINAL:
@@ -189,7 +189,7 @@ class Runs:
         """A new job. Whoever else asks to start after the same former run gets the same one."""
         for _ in range(FORGOTTEN_MAX):
             accepted = yield Keyed(submit, f"after {last}" if last else f"run {submit.name}")
-            status = (yield from _status_of(accepted.job_id)) if accepted.repeated else None
+            status = (yield from status_of(accepted.job_id)) if accepted.repeated else None
             if status is None or status not in JOB_FINAL:
                 return accepted
             # It was forgotten here, and had ended.
@@ -205,7 +205,7 @@ class Runs:
         """
         run = yield from self._run(ids)
         try:
-            status = yield from _status_of(run.job_id)
+            status = yield from status_of(run.job_id)
             if (
                 status is not None
                 and status not in JOB_FINAL
@@ -288,10 +288,10 @@ class Runs:
         if self._newest is not None:
             return self._newest
         overview = yield GetOverview()
-        told = yield from _jobs(REPORTS)
+        told = yield from jobs_of(REPORTS)
         reported = {found[2] for job in told if (found := _REPORT.fullmatch(job.name))}
         known: dict[Ids, _Run] = {}
-        for job in (yield from _jobs(RUNS)):
+        for job in (yield from jobs_of(RUNS)):
             ids = ids_of_name(job.name)
             if ids is None or ids in known or len(known) >= REMEMBERED_MAX:
                 continue
@@ -329,7 +329,7 @@ def ids_of_name(name: str) -> Ids | None:
             return None
 
 
-def _jobs(project: str) -> Generator[Ask, Any, list[JobView]]:
+def jobs_of(project: str) -> Generator[Ask, Any, list[JobView]]:
     """The jobs of a project, newest first."""
     found: list[JobView] = []
     after = ""
@@ -342,7 +342,8 @@ def _jobs(project: str) -> Generator[Ask, Any, list[JobView]]:
     return found
 
 
-def _status_of(job_id: str) -> Generator[Ask, Any, JobStatus | None]:
+def status_of(job_id: str) -> Generator[Ask, Any, JobStatus | None]:
+    """The status of a job; None when it is not known any more."""
     try:
         job = yield GetJob(job_id)
     except NotFound:
@@ -355,7 +356,7 @@ def _word(job_id: str) -> Generator[Ask, Any, MemberWord | None]:
         task = yield GetTask(task_id(job_id, 1))
     except NotFound:
         # It has no task yet, or was stopped before it got one.
-        status = yield from _status_of(job_id)
+        status = yield from status_of(job_id)
         if status is None:
             return None
         return MemberWord.STOPPED if status in JOB_FINAL else MemberWord.STARTED

@@ -103,11 +103,13 @@ class Gate:
         policy: Who may use which route.
         tokens: Known tokens; None when callers need none.
         hosts: Values of Host (without port) that are answered; None for any.
+        origins: Hosts (without port) whose Origin passes too, when no browser sent it: programs that call themselves so.
     """
 
     policy: Policy
     tokens: TokenBook | TokenFile | None
     hosts: frozenset[str] | None
+    origins: frozenset[str] = frozenset()
 
     def authorise(
         self, scope_type: str, route: str, headers: Mapping[str, str], client: str
@@ -161,7 +163,9 @@ class Gate:
         origin = headers.get("origin")
         if origin is not None:
             scheme, separator, authority = origin.partition("://")
-            if not separator or scheme not in ("http", "https") or authority != host:
+            of_program = _bare_host(authority) in self.origins and "sec-fetch-site" not in headers
+            known = authority == host or of_program
+            if not separator or scheme not in ("http", "https") or not known:
                 raise Forbidden("a page of another origin may not ask this", where="Origin")
         site = headers.get("sec-fetch-site", "none")
         follows_link = headers.get("sec-fetch-mode") == "navigate" and method in ("GET", "HEAD")
