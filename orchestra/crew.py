@@ -23,7 +23,7 @@ from orchestra.ports import Asker
 from orchestra.runtime.orchestrator import Orchestrator
 from orchestra.statemachine.commands import PauseWorker, ResumeWorker
 from orchestra.statemachine.queries import GetTask
-from orchestra.statemachine.records import Cause
+from orchestra.statemachine.records import Cause, Rung
 from orchestra.statemachine.replies import Order
 from orchestra.transports.far_line import HttpLine
 from orchestra.transports.memory import MemoryTransport
@@ -107,11 +107,16 @@ def _ran_before(asker: Asker) -> Callable[[Order], Awaitable[bool]]:
         except OrchestraError as error:
             LOG.warning("what ran before %s is not known: %s", order.attempt_id, error)
             return False
-        former = [attempt for attempt in task.attempts if attempt.number < order.number]
-        if not former or former[-1].started_at_ms is None:
-            return False
-        # What failed or ran too long was seen to its end.
-        return former[-1].cause in (Cause.NONE, Cause.LOST, Cause.REJOINED)
+        for attempt in sorted(task.attempts, key=lambda each: -each.number):
+            if attempt.number >= order.number:
+                continue
+            handed_back = attempt.cause is Cause.CANCELLED and attempt.rung is Rung.NONE
+            if not handed_back and attempt.cause not in (Cause.NONE, Cause.LOST, Cause.REJOINED):
+                # It failed, was cancelled or ran too long, and was seen to its end: what is there now is of a later one.
+                return False
+            if attempt.started_at_ms is not None:
+                return True
+        return False
 
     return ran_before
 

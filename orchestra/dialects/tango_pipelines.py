@@ -51,6 +51,9 @@ STAGE_WORD: Mapping[TaskStatus, MemberWord] = MappingProxyType(
 )
 """What is said of a stage by its task. What has run once stays ``running`` until its end, as in the guide's diagram."""
 
+_BETWEEN = (TaskStatus.QUEUED, TaskStatus.BACKOFF, TaskStatus.LEASED, TaskStatus.CANCELLING)
+"""Whether these have run before is told by their attempts."""
+
 _MOVING = (TaskStatus.LEASED, TaskStatus.RUNNING, TaskStatus.CANCELLING, TaskStatus.BACKOFF)
 
 
@@ -147,8 +150,7 @@ class Pipelines:
     def shown(self, ids: Ids) -> Generator[Ask, Any, Shown]:
         """Where a project is. Raises `NotFound` when nothing was started."""
         job = yield from self._newest_job(ids)
-        page = yield ListTasks(job.id, limit=limits.PAGE_MAX)
-        tasks = cast("TaskPage", page).items
+        tasks = yield from self._tasks(job)
         words = {task.stage: stage_word(task) for task in tasks}
         if not tasks:
             word = MemberWord.STOPPED if job.status in JOB_FINAL else MemberWord.READY
@@ -221,11 +223,21 @@ class Pipelines:
             return None
 
     def _words(self, job: JobView) -> Generator[Ask, Any, dict[str, MemberWord]]:
-        page = yield ListTasks(job.id, limit=limits.PAGE_MAX)
-        found = {task.stage: stage_word(task) for task in cast("TaskPage", page).items}
+        found = {task.stage: stage_word(task) for task in (yield from self._tasks(job))}
         # A stage has its task when its turn comes.
         absent = MemberWord.STOPPED if job.status in JOB_FINAL else MemberWord.READY
         return {stage.name: found.get(stage.name, absent) for stage in job.stages}
+
+    def _tasks(self, job: JobView) -> Generator[Ask, Any, tuple[TaskView, ...]]:
+        """The tasks of a pipeline, in their order; those between their beginning and their end with their attempts."""
+        page = cast("TaskPage", (yield ListTasks(job.id, limit=limits.PAGE_MAX)))
+        found: list[TaskView] = []
+        for task in page.items:
+            shown = task
+            if task.status in _BETWEEN:
+                shown = cast("TaskView", (yield GetTask(task.id)))
+            found.append(shown)
+        return tuple(found)
 
     def _message(self, task: TaskView) -> Generator[Ask, Any, str]:
         """What was said of a stage: what its container answered, or what it waits for."""
@@ -278,8 +290,9 @@ def stage_word(task: TaskView) -> MemberWord:
 
 def _current(tasks: tuple[TaskView, ...]) -> TaskView:
     """The one that counts: what moves, else what failed, else what waits for its turn, else the last."""
-    for wanted in (_MOVING, (TaskStatus.FAILED,), (TaskStatus.QUEUED,), (TaskStatus.CANCELLED,)):
+    for wanted in (_MOVING, (TaskStatus.FAILED,), (TaskStatus.QUEUED,)):
         found = [task for task in tasks if task.status in wanted]
         if found:
             return found[-1]
-    return tasks[-1]
+    stopped = [task for task in tasks if task.status is TaskStatus.CANCELLED]
+    return stopped[0] if stopped else tasks[-1]

@@ -95,10 +95,11 @@ class MemberRun:
         self._sink = sink
         self.ids = ("", "")
         self.rung = ""
-        self._rung_sent = ""
+        self._rung_sent: str = ""
         self._timed_out = False
         self._bell = anyio.Event()
-        self._nudged_at = float("-inf")
+        self._nudged = False
+        self._looked_at = float("-inf")
         self._before: MemberWord | None = None
         self._believed = False
         self._noted = ""
@@ -116,8 +117,8 @@ class MemberRun:
 
     def nudge(self) -> None:
         """Something was reported: look now."""
-        if self._clock() - self._nudged_at >= NUDGE_MS / 1_000:
-            self._nudged_at = self._clock()
+        if not self._nudged:
+            self._nudged = True
             self._bell.set()
 
     async def conduct(self, *, ran_before: bool) -> Ended:
@@ -174,11 +175,13 @@ class MemberRun:
         while True:
             await self._pause(pause_ms)
             pause_ms = self._place.heartbeat_ms
+            await self._spread_nudges()
             late = until is not None and self._clock() >= until and not self._stopping
             if self.rung != self._rung_sent or late:
                 self._rung_sent = self.rung
                 self._timed_out |= late
                 await self._ask_stop()
+            self._nudged, self._looked_at = False, self._clock()
             answer = await self._ask(Verb.STATUS_REQUEST)
             ended = await self._judge(answer)
             if ended is not None:
@@ -315,6 +318,11 @@ class MemberRun:
         if line != self._noted:
             self._noted = line
             await self._sink.output(self._order.attempt_id, "stdout", f"{line}\n".encode())
+
+    async def _spread_nudges(self) -> None:
+        early_s = self._looked_at + NUDGE_MS / 1_000 - self._clock()
+        if self._nudged and early_s > 0 and self.rung == self._rung_sent:
+            await self._pause(round(early_s * 1_000))
 
     async def _pause(self, pause_ms: int) -> None:
         with anyio.move_on_after(pause_ms / 1_000):

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlsplit
 
@@ -84,9 +84,12 @@ class _Asked(BaseHTTPRequestHandler):
         if reply is None:
             self.connection.shutdown(socket.SHUT_RDWR)
             return
-        self.send_response(reply[0])
-        self.end_headers()
-        self.wfile.write(reply[1].encode())
+        # Who asked may have gone.
+        with suppress(ConnectionError):
+            self.send_response(reply[0])
+            self.end_headers()
+            self.wfile.write(reply[1].encode())
+            self.wfile.flush()
 
     def log_message(self, format: str, *args: object) -> None:
         del format, args

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,6 +31,9 @@ STAGES = ("labelling", "autonn", "code_gen", "ondevice_deploy")
 IDS = "user_id=kyunghee&project_id=1"
 HINT = "pip install '.[examples]'"
 BOUND_S = 240.0
+PAUSE_S = 0.1
+"""Between two looks at what other processes do."""
+
 CALL_S = 5.0
 """The Project Manager's own limit."""
 
@@ -109,6 +113,69 @@ def container(name: str, manager: ProjectManager, shared: Path) -> Generator[Non
             process.wait(BOUND_S)
 
 
+@contextmanager
+def member(name: str, shared: Path) -> Generator[str]:
+    """The process of one member that reports to nobody: its manager asks it. Gives its address."""
+    program = [sys.executable, str(EXAMPLES / "tango_digits" / "members.py"), name]
+    words = ["--listen", "127.0.0.1:0", "--shared", str(shared)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [*program, *words], env=env, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            address = process.stdout.readline().strip()
+            assert address, f"{name} did not start"
+            yield address
+        finally:
+            process.terminate()
+            process.wait(BOUND_S)
+
+
+@contextmanager
+def served_manager(folder: Path, addresses: dict[str, str]) -> Generator[str]:
+    """Our Project Manager over these members, with the example's settings."""
+    settings = (EXAMPLES / "tango_digits" / "orchestra.toml").read_text()
+    for name, usual in (*zip(STAGES, (8095, 8100, 8888, 8891), strict=True),):
+        assert f"127.0.0.1:{usual}" in settings
+        settings = settings.replace(f"127.0.0.1:{usual}", addresses[name])
+    settings = settings.replace("127.0.0.1:8085", "127.0.0.1:0")
+    (folder / "orchestra.toml").write_text(settings)
+    words = ["serve", "--config", str(folder / "orchestra.toml"), "--listen", "127.0.0.1:0"]
+    words += ["--data", str(folder / "farm.db"), "--local-worker", "0", "--json"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "orchestra", *words]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line, "the manager did not start"
+            yield json.loads(line)["url"] + "/tango"
+        finally:
+            process.terminate()
+            process.wait(BOUND_S)
+
+
+def posted(url: str, form: str) -> dict[str, Any]:
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    reply = httpx.post(url, content=form, headers=headers, timeout=60)
+    assert reply.status_code == 200, reply.text
+    return dict(reply.json())
+
+
+def followed(manager: str) -> dict[str, Any]:
+    """Ask where the project is until its pipeline is over."""
+    until = time.monotonic() + BOUND_S
+    shown: dict[str, Any] = {}
+    while time.monotonic() < until:
+        shown = posted(f"{manager}/api/status_request", IDS)
+        over = shown["container_status"] == "completed" and shown["container"] == STAGES[-1]
+        if over or shown["container_status"] in ("failed", "stopped"):
+            return shown
+        threading.Event().wait(PAUSE_S)
+    raise AssertionError(f"it did not end: {shown}")
+
+
 def asked(url: str, pixels: object) -> dict[str, Any]:
     return dict(httpx.post(url, json=pixels, timeout=60).json())
 
@@ -152,6 +219,31 @@ def test_the_pipeline_from_labels_to_a_service(
         second = psutil.Process(again["pid"])
     psutil.wait_procs([second], timeout=60)
     assert not second.is_running()
+
+
+def test_the_pipeline_with_our_own_project_manager(
+    tmp_path: Path, require: Callable[..., None]
+) -> None:
+    """The same four processes, started, asked and followed by the manager of the example's orchestra.toml."""
+    require(modules=("sklearn", "numpy"), hint=HINT)
+    import numpy as np
+
+    project = tmp_path / "common" / "kyunghee" / "1"
+    with ExitStack() as stack:
+        addresses = {name: stack.enter_context(member(name, tmp_path)) for name in STAGES}
+        manager = stack.enter_context(served_manager(tmp_path, addresses))
+        started = posted(f"{manager}/api/container_start", f"{IDS}&container_id=labelling")
+        assert started["status"] == 200
+        shown = followed(manager)
+        assert (shown["container"], shown["container_status"]) == (STAGES[-1], "completed"), shown
+        assert shown["containers"] == dict.fromkeys(STAGES, "completed")
+        assert json.loads((project / "accuracy.json").read_bytes())["accuracy"] > 0.9
+        deployed = json.loads((project / "deployment.json").read_bytes())
+        images = np.load(project / "dataset.npz")
+        some = slice(100, 130)
+        said = [asked(deployed["url"], image)["digit"] for image in images["judge"][some].tolist()]
+        right = int(np.sum(np.array(said) == images["judge_labels"][some]))
+        assert right >= 25, f"{right} of 30"
 
 
 def test_a_stage_without_what_the_one_before_makes_has_failed(
