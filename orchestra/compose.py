@@ -310,9 +310,7 @@ class _Ports:
         from orchestra.transports.serve import serve as listen
 
         policy = policy_for([dialect])
-        hosts = None if self.gate.hosts is None else self.gate.hosts | set(dialect.hosts)
-        origins = frozenset(dialect.hosts)
-        gate = attrs.evolve(self.gate, policy=policy, hosts=hosts, origins=origins)
+        gate = self.gate.at_own_port(policy, frozenset(dialect.hosts))
         body_bytes_max = self.config.limits.body_bytes_max
         app = http_app(self.orchestrator, [dialect], policy=policy, body_bytes_max=body_bytes_max)
 

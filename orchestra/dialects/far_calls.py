@@ -21,6 +21,7 @@ class FarCall:
         host: Its address or name, without port.
         path: With the query, if there is one.
         form: Sent as a form; without it there is no body.
+        headers: Further header fields.
         step_ms: How long connecting, and then waiting for the answer, may take each.
     """
 
@@ -30,6 +31,7 @@ class FarCall:
     path: str
     form: tuple[tuple[str, str], ...] = ()
     step_ms: int = STEP_MS
+    headers: tuple[tuple[str, str], ...] = attrs.field(default=(), repr=False)
 
 
 @attrs.frozen(slots=True)

@@ -15,9 +15,10 @@ import attrs
 from orchestra.dialects.asks import Ask, Dialogue
 from orchestra.dialects.tango_refusals import status_of_refusal
 from orchestra.dialects.tango_runs import Ids, Runs, name_of
+from orchestra.dialects.tango_secrets import check_asker, check_secret
 from orchestra.dialects.tango_words import MemberWord, Verb, ids_of, verb_of
 from orchestra.dialects.wire import Role, Route, WireRequest, WireResponse
-from orchestra.errors import Forbidden, Malformed, NotFound, OrchestraError, Rejected
+from orchestra.errors import Malformed, NotFound, OrchestraError, Rejected
 
 ID_NAMES = ("user_id", "project_id")
 
@@ -47,9 +48,10 @@ class Told:
 class Calls:
     """What is answered to each call, in the words of one way to reply."""
 
-    def __init__(self, runs: Runs, replies: Replies) -> None:
+    def __init__(self, runs: Runs, replies: Replies, secret: str = "") -> None:
         self._runs = runs
         self._replies = replies
+        self._secret = secret
 
     def any(self, request: WireRequest) -> Ask:
         """The call that is named by an argument without a value."""
@@ -62,12 +64,14 @@ class Calls:
         if verb is Verb.STATUS_REQUEST:
             return Dialogue(lambda: self._status(request))
         check_asker(request)
+        check_secret(request, self._secret)
         begin = self._start if verb is Verb.START else self._stop
         return Dialogue(lambda: begin(request))
 
     def resume(self, request: WireRequest) -> Ask:
         """A failed run is started again."""
         check_asker(request)
+        check_secret(request, self._secret)
         return Dialogue(lambda: self._resume(request))
 
     def _start(self, request: WireRequest) -> Generator[Ask, Any, Told]:
@@ -111,12 +115,6 @@ class Calls:
     def _said(self, word: str, status: int = 200) -> Told:
         text = str(word)
         return Told(status, text if self._replies is Replies.GUIDE else f'"{text}"')
-
-
-def check_asker(request: WireRequest) -> None:
-    """A start is a GET, which any page can make a browser send: what comes from another page is refused. Raises `Forbidden`."""
-    if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-        raise Forbidden("a page of another site may not ask this", where="Sec-Fetch-Site")
 
 
 def _named_ids(request: WireRequest) -> Ids:

@@ -10,7 +10,6 @@ container asked how it is, and only the answer counts; a late, repeated or forge
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, cast
 
@@ -20,15 +19,16 @@ import msgspec
 from orchestra.dialects.asks import Ask, Dialogue
 from orchestra.dialects.flamenco_forms import read_form
 from orchestra.dialects.strict_json import check_json
-from orchestra.dialects.tango_calls import ID_NAMES, check_asker
+from orchestra.dialects.tango_calls import ID_NAMES
 from orchestra.dialects.tango_options import Options, read_workflow
 from orchestra.dialects.tango_pipelines import Pipelines
-from orchestra.dialects.tango_places import SECRET_HEADER, Place, find_place
+from orchestra.dialects.tango_places import Place, find_place
 from orchestra.dialects.tango_refusals import status_of_refusal
 from orchestra.dialects.tango_runs import Ids, name_of
+from orchestra.dialects.tango_secrets import check_asker, check_secret
 from orchestra.dialects.tango_words import ID_CHARS_MAX, REPORTED, MemberWord, ids_of
 from orchestra.dialects.wire import Dialect, Role, Route, WireRequest, WireResponse
-from orchestra.errors import Conflict, Forbidden, Malformed, NotFound, OrchestraError
+from orchestra.errors import Conflict, Malformed, NotFound, OrchestraError
 
 NAME = "tango"
 PORT_HOSTS = ("0.0.0.0", "projectmanager", "project_manager")  # noqa: S104 - values of Host, not addresses
@@ -84,10 +84,7 @@ class Calls:
     def _report(self, request: WireRequest) -> Generator[Ask, Any, Told]:
         query = request.query
         place = self._place(query)
-        if place.secret:
-            presented = request.headers.get(SECRET_HEADER, "")
-            if not hmac.compare_digest(presented.encode(), place.secret.encode()):
-                raise Forbidden("the container's secret is not that", where=SECRET_HEADER)
+        check_secret(request, place.secret)
         ids = _both(ids_of(request))
         status = query.get("status", "").strip('"')
         end = REPORTED.get(status)

@@ -20,6 +20,7 @@ from orchestra.dialects.far_calls import CallAll
 from orchestra.dialects.quoting import nearest, shown
 from orchestra.dialects.tango_calls import ID_NAMES, Calls, Replies, refuse, routes_of
 from orchestra.dialects.tango_runs import ROUND_MS, STAGE, Ids, Reporting, Runs
+from orchestra.dialects.tango_secrets import read_secret
 from orchestra.dialects.units import duration_ms
 from orchestra.dialects.wire import Chore, Dialect
 from orchestra.errors import Malformed
@@ -29,7 +30,17 @@ NAME = "tango-member"
 WHERE = "dialects.tango-member"
 CONTAINER_ID_CHARS_MAX = 100
 
-_OPTIONS = ("container_id", "manager", "replies", "task", "argv", "env", "folder", "timeout")
+_OPTIONS = (
+    "container_id",
+    "manager",
+    "replies",
+    "task",
+    "argv",
+    "env",
+    "folder",
+    "timeout",
+    "secret",
+)
 
 
 class RegisteredTask(Protocol):
@@ -61,6 +72,7 @@ class Member:
         given: The ids that the task's function takes by name; None when a program is started, whose placeholders they fill.
         reporting: Where it reports; None for nowhere.
         replies: How it answers.
+        secret: Asked of whoever starts or stops; empty for none.
     """
 
     container_id: str
@@ -68,6 +80,7 @@ class Member:
     given: tuple[str, ...] | None
     reporting: Reporting | None
     replies: Replies = Replies.GUIDE
+    secret: str = attrs.field(default="", repr=False)
 
     def draft_for(self, ids: Ids) -> StageDraft:
         """The stage of a run of these ids."""
@@ -86,7 +99,7 @@ class Member:
             call_all: Makes the calls to the manager.
         """
         runs = Runs(self.draft_for, self.reporting, now_ms, call_all)
-        calls = Calls(runs, self.replies)
+        calls = Calls(runs, self.replies, self.secret)
         chore = Chore(lambda: Dialogue(runs.report), ROUND_MS)
         return Dialect(
             NAME,
@@ -109,6 +122,7 @@ def member(
     timeout: str | float | None = None,
     manager: str = "",
     replies: str = Replies.GUIDE,
+    secret: str = "",
 ) -> Member:
     """
     A member container that runs a task of an app, or a program.
@@ -125,6 +139,8 @@ def member(
         manager: Where ends are reported: ``HOST:PORT`` of the Project Manager, which may stand in ``http://HOST:PORT/PATH``. Empty for
             nowhere.
         replies: One of `Replies`.
+        secret: Agreed upon with the manager: it has to come with each ``start`` and ``stop`` as ``X-Tango-Secret``, and goes along with the
+            reports. TANGO's own manager knows no secrets; empty for none.
 
     Raises:
         Malformed: An argument is none of these; the message names it.
@@ -135,7 +151,9 @@ def member(
     if replies not in set(Replies):
         remedy = f"one of {', '.join(Replies)}"
         raise Malformed(f"{shown(replies)} is no way to reply", where="replies", remedy=remedy)
-    reporting = _read_manager(manager, container_id) if manager else None
+    if secret:
+        read_secret(secret, "secret")
+    reporting = _read_manager(manager, container_id, secret) if manager else None
     given: tuple[str, ...] | None = None
     if argv:
         if task:
@@ -147,7 +165,7 @@ def member(
         found = _task(app.tasks, task)
         draft = StageDraft(STAGE, found.name, **found.stage_options)
         given = _given(found)
-    return Member(container_id, draft, given, reporting, Replies(replies))
+    return Member(container_id, draft, given, reporting, Replies(replies), secret)
 
 
 def read_member(port: DialectPort, tasks: Mapping[str, RegisteredTask]) -> Member:
@@ -189,7 +207,7 @@ def read_member(port: DialectPort, tasks: Mapping[str, RegisteredTask]) -> Membe
         ) from None
 
 
-_TEXTS = frozenset({"container_id", "manager", "replies", "task", "folder"})
+_TEXTS = frozenset({"container_id", "manager", "replies", "task", "folder", "secret"})
 
 
 @attrs.frozen(slots=True)
@@ -209,7 +227,7 @@ def _is_texts(found: object) -> bool:
     )
 
 
-def _read_manager(manager: str, container_id: str) -> Reporting:
+def _read_manager(manager: str, container_id: str, secret: str) -> Reporting:
     if manager.startswith("https://"):
         raise Malformed("members report over plain HTTP", where="manager", remedy="http://...")
     authority, slash, path = manager.removeprefix("http://").partition("/")
@@ -220,7 +238,7 @@ def _read_manager(manager: str, container_id: str) -> Reporting:
     if not path.isascii() or any(c.isspace() or c in "?#%" for c in path):
         raise Malformed("its path is no plain one", where="manager")
     prefix = f"{slash}{path}".rstrip("/")
-    return Reporting(container_id, address.host, address.port, prefix)
+    return Reporting(container_id, address.host, address.port, prefix, secret)
 
 
 def _program(

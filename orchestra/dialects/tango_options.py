@@ -11,6 +11,7 @@ import attrs
 from orchestra.config import DialectPort, parse_address
 from orchestra.dialects.quoting import nearest
 from orchestra.dialects.tango_places import Place, by_any_name, find_place
+from orchestra.dialects.tango_secrets import read_secret
 from orchestra.dialects.units import duration_ms
 from orchestra.errors import Malformed
 
@@ -19,7 +20,6 @@ ID_CHARS_MAX = 100
 MEMBERS_MAX = 200
 STAGES_MAX = 100
 COUNT_MAX = 1_000
-SECRET_CHARS_MIN = 16
 
 Workflow = Mapping[str, tuple[str, ...]]
 """Containers in their order, each with those that have to be done before."""
@@ -175,14 +175,6 @@ def _output(found: object, where: str) -> str:
     return found
 
 
-def _secret(found: object, where: str) -> str:
-    fits = isinstance(found, str) and found.isascii() and found.isprintable() and " " not in found
-    if not fits or not isinstance(found, str) or len(found) < SECRET_CHARS_MIN:
-        told = f"it has {SECRET_CHARS_MIN} visible ASCII characters at least"
-        raise Malformed(told, where=where, remedy="openssl rand -hex 16")
-    return found
-
-
 def _aliases(found: object, where: str) -> tuple[str, ...]:
     if not isinstance(found, (list, tuple)):
         raise Malformed("it is a list of texts", where=where)
@@ -202,7 +194,7 @@ _PLACE: Mapping[str, tuple[str, Callable[[object, str], object]]] = {
     "restarts": ("restarts", _count),
     "slots": ("slots", _slots),
     "output": ("output", _output),
-    "secret": ("secret", _secret),
+    "secret": ("secret", read_secret),
     "aliases": ("aliases", _aliases),
 }
 _SHARED = (

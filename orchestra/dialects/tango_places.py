@@ -6,13 +6,11 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 
+from orchestra.dialects.tango_secrets import SECRET_HEADER
 from orchestra.dialects.tango_words import container_name
 
 APP = "member"
 """The app of a stage that runs in a member container."""
-
-SECRET_HEADER = "x-tango-secret"  # noqa: S105 - the name of a header
-"""Carries a container's secret, in calls to it and in its reports."""
 
 
 @attrs.frozen(slots=True)

@@ -20,6 +20,7 @@ import attrs
 
 from orchestra.dialects.asks import Apart, Ask, Keyed
 from orchestra.dialects.far_calls import CallAll, FarCall
+from orchestra.dialects.tango_secrets import SECRET_HEADER
 from orchestra.dialects.tango_words import MemberWord
 from orchestra.errors import Conflict, LimitReached, Malformed, NotFound, Unavailable
 from orchestra.statemachine import limits
@@ -100,12 +101,14 @@ class Reporting:
 
     Args:
         prefix: Of the path, such as ``/tango`` where the manager is served below it; usually empty.
+        secret: The container's, which goes along; empty for none.
     """
 
     container_id: str
     host: str
     port: int
     prefix: str = ""
+    secret: str = attrs.field(default="", repr=False)
 
     def call(self, ids: Ids, end: MemberWord) -> FarCall:
         """The report of an end, in the path form, which the Project Manager knows."""
@@ -116,7 +119,8 @@ class Reporting:
         )
         query = "&".join(f"{name}={quote(text, safe='')}" for name, text in pairs)
         target = f"{self.prefix}/status_report?{query}"
-        return FarCall(self.host, self.port, "GET", target, step_ms=ANSWER_MS)
+        headers = ((SECRET_HEADER, self.secret),) if self.secret else ()
+        return FarCall(self.host, self.port, "GET", target, step_ms=ANSWER_MS, headers=headers)
 
 
 @attrs.define(slots=True)

@@ -111,6 +111,11 @@ class Gate:
     hosts: frozenset[str] | None
     origins: frozenset[str] = frozenset()
 
+    def at_own_port(self, policy: Policy, hosts: frozenset[str]) -> Gate:
+        """The same at a dialect's own port, whose clients call it by these names too, and themselves."""
+        known = None if self.hosts is None else self.hosts | hosts
+        return attrs.evolve(self, policy=policy, hosts=known, origins=hosts)
+
     def authorise(
         self, scope_type: str, route: str, headers: Mapping[str, str], client: str
     ) -> Principal:

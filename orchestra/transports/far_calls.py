@@ -27,6 +27,7 @@ def _call(call: FarCall) -> FarReply | None:
     try:
         body = urlencode(call.form) if call.form else None
         headers = {"Content-Type": "application/x-www-form-urlencoded"} if call.form else {}
+        headers.update(call.headers)
         connection.request(call.method, call.path, body=body, headers=headers)
         reply = connection.getresponse()
         return FarReply(reply.status, reply.read(BODY_BYTES_MAX))

@@ -104,3 +104,18 @@ def test_a_manager_may_be_served_below_a_path() -> None:
         assert call.path == (
             "/tango/status_report?container_id=code_gen&user_id=%EA%B9%80&project_id=a%26b&status=failed"
         )
+
+
+def test_a_secret_is_long_enough_and_stays_out_of_sight() -> None:
+    app = App()
+    with pytest.raises(Malformed, match="16 visible"):
+        member(app, container_id="c", argv=["true"], secret="short")
+    secret = "0123456789abcdef"  # of this test
+    options = {"container_id": "c", "argv": ["true"], "manager": "h:1", "secret": secret}
+    made = read_member(DialectPort("tango-member", None, options), {})
+    assert secret not in repr(made)
+    assert made.reporting is not None
+    call = made.reporting.call(("u", "p"), MemberWord.COMPLETED)
+    assert call.headers == (("x-tango-secret", secret),)
+    assert secret not in call.path
+    assert secret not in repr(call)
