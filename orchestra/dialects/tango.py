@@ -1,5 +1,5 @@
 """
-Both sides of TANGO in Python. `member` makes a task or a program a member container.
+TANGO in Python: `member` makes a task or a program a member container. Its manager is switched on in ``[dialects.tango]``.
 
 Source: the TANGO REST guide; see docs/tango.md.
 """
