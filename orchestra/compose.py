@@ -372,23 +372,17 @@ async def serve(
         await orchestrator.ask(
             Reconfigure(lease_ms=config.lease_ms, heartbeat_ms=config.heartbeat_ms)
         )
-        app = http_api(
-            orchestrator,
-            policy=policy,
-            body_bytes_max=config.limits.body_bytes_max,
-            dialects=mounted,
-        )
+        body_bytes_max = config.limits.body_bytes_max
+        app = http_api(orchestrator, None, policy, body_bytes_max, mounted)
         ports = _Ports(orchestrator, config, gate, buckets, stop, dialect_ready or _nobody_told)
-        async with (
-            employed(orchestrator, staff, (EMBEDDED,)),
-            local_workers(
-                orchestrator,
-                tasks,
-                count=min(slots, 1),
-                slots=slots,
-                processes=True,
-                folder=folder,
-                drain_ms=DRAIN_MS,
-            ),
-        ):
+        helping = local_workers(
+            orchestrator,
+            tasks,
+            count=min(slots, 1),
+            slots=slots,
+            processes=True,
+            folder=folder,
+            drain_ms=DRAIN_MS,
+        )
+        async with employed(orchestrator, staff, (EMBEDDED,)), helping:
             await ports.serve(app, switched_on, ready=ready, signals=signals)

@@ -55,6 +55,11 @@ EXCEPTIONS: Mapping[tuple[str, str, str], str] = {
         "GuardedWebsocket",
     ): "uvicorn's names",
     (
+        "names_say_something",
+        "orchestra/dialects/tango_manager.py",
+        "",
+    ): "TANGO's own word: its Project Manager",
+    (
         "streams_are_bounded",
         "orchestra/engines/pool_worker.py",
         "Server.__init__",

@@ -164,7 +164,7 @@ class MemberRun:
             message = f"{self._place.shown} did not start it: {answer.status} {text_of(answer)}"
             return Ended("failed", cause=Cause.ERROR, message=message)
         # An empty word is what programs say to what they do not know; 500 may be said by one that began all the same.
-        self._believed = answer.status < 300 and (text_of(answer) != "" or answer.status == 204)  # noqa: PLR2004
+        self._believed = answer.status == 204 or (answer.status < 300 and text_of(answer) != "")  # noqa: PLR2004 - HTTP's
         return None
 
     async def _attend(self) -> Ended:
