@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from frame import Contender, Measure, Target
+from wire_measures import WIRE_MEASURES
 
 LIMIT = Contender("SQLite limit (groups of 100)", "sqlite_limit.py")
 OURS = "orchestra"
@@ -197,4 +198,10 @@ POLLS = Measure(
     ),
 )
 
-MEASURES = {measure.id: measure for measure in (THROUGHPUT, LATENCY, QUEUED, START, CORE, POLLS)}
+MEASURES = {
+    measure.id: measure
+    for measure in sorted(
+        (THROUGHPUT, LATENCY, QUEUED, START, CORE, POLLS, *WIRE_MEASURES),
+        key=lambda measure: int(measure.id.removeprefix("P")),
+    )
+}

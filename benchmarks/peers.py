@@ -11,7 +11,13 @@ from pathlib import Path
 from frame import HERE
 
 PEERS = HERE / ".peers"
-REQUIREMENTS = {"huey": "huey>=3,<4", "dbos": "dbos>=3,<4"}
+REQUIREMENTS = {
+    "huey": "huey>=3,<4",
+    "dbos": "dbos>=3,<4",
+    "fastapi": "fastapi[standard]>=0.130,<1",  # with uvicorn's httptools and uvloop, as its guide says
+    "dask": "distributed>=2026.1",
+    "hyperqueue": "hyperqueue>=0.20,<1",
+}
 
 
 def python_of(peer: str) -> Path:
