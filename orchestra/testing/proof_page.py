@@ -26,6 +26,8 @@ ORDER = (
     "power-loss",
     "chaos",
     "fuzz",
+    "fuzz-guided",
+    "sockets",
     "museum",
     "mutants",
     "linearizability",

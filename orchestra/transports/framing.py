@@ -161,8 +161,10 @@ class Framing:
         self._held += data
         end = self._held.find(b"\r\n\r\n", max(0, seen - 3))
         stop = end + 4 if end >= 0 else len(self._held)
-        # From the last byte seen before: it may be a CR whose LF is the first byte of these.
-        if _STRAY.search(self._held, max(0, seen - 1), stop) is not None:
+        # From the last byte seen before: it may be a CR whose LF is the first byte of these. What lies beyond the bound is not
+        # looked at, so that the answer is the same however the bytes come.
+        looked = min(stop, self._head_bytes_max)
+        if _STRAY.search(self._held, max(0, seen - 1), looked) is not None:
             raise RefusedRequest(400, "lines end in CR LF, and a header has no NUL")
         if stop > self._head_bytes_max:
             raise RefusedRequest(431, f"the header is longer than {self._head_bytes_max} bytes")

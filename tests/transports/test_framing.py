@@ -68,3 +68,13 @@ def test_nothing_of_a_bad_header_reaches_the_parser() -> None:
         assert framing.feed(bytes([byte])) == (b"", b"")
     with pytest.raises(RefusedRequest, match="folded"):
         framing.feed(head[-1:])
+
+
+@pytest.mark.parametrize("end", [b"", b"\r\n\r\n"])
+def test_a_header_that_is_too_long_is_told_so_whatever_stands_beyond_the_bound(end: bytes) -> None:
+    """However it comes: in one piece, or in two of which the first is too long by itself."""
+    long = GET + b"X: " + b"y" * 1_200
+    for first in (long + b"\n\0" + end, long):  # what comes after a refusal is not fed any more
+        with pytest.raises(RefusedRequest, match="longer than 1024 bytes") as refused:
+            Framing(1_024, 64).feed(first)
+        assert refused.value.status == 431

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from orchestra.cli.prove.concluding import Json, Write, conclude
 from orchestra.errors import Malformed
 
+if TYPE_CHECKING:
+    from orchestra.testing.fuzz import Fuzzed
+
 INPUTS_MAX = 1_000_000_000
+
+Figures = list[tuple[str, str]]
 
 
 def fuzz(
@@ -19,6 +25,10 @@ def fuzz(
     ] = (),
     inputs: Annotated[int, Parameter(help="Inputs for each surface.")] = 10_000,
     seed: Annotated[int, Parameter(help="The same seed gives the same inputs.")] = 1,
+    engine: Annotated[
+        Literal["drawn", "atheris"],
+        Parameter(help="Inputs are drawn, or (atheris) guided by what code they reach."),
+    ] = "drawn",
     write: Write = None,
     json: Json = False,
 ) -> int:
@@ -26,9 +36,9 @@ def fuzz(
     Feed hostile input to every surface: it is taken or refused, nothing else.
 
     Nothing crashes, no request is answered with an unplanned 5xx, what is refused changes nothing, and memory stays within its bound.
+    With ``--engine atheris`` the same seed begins the same search, which then goes where new code is reached.
     """
     from orchestra.testing.fuzz import GROWTH_BYTES_MAX
-    from orchestra.testing.fuzz import fuzz as run
     from orchestra.testing.fuzz_surfaces import SURFACES
     from orchestra.testing.proof_page import Evidence
 
@@ -39,23 +49,49 @@ def fuzz(
     if not 1 <= inputs <= INPUTS_MAX:
         raise Malformed(f"must be from 1 to {INPUTS_MAX}, not {inputs}", where="--inputs")
     chosen = surface or tuple(SURFACES)
-    done = [run(SURFACES[name], inputs=inputs, seed=seed) for name in chosen]
-    figures = tuple(
-        (
-            f"{each.surface}: {SURFACES[each.surface].about}",
-            f"{each.inputs:,} inputs, {each.accepted:,} taken, {each.refused:,} refused",
-        )
-        for each in done
-    )
+    guided = engine == "atheris"
+    figures, done = (_guided if guided else _drawn)(chosen, inputs, seed)
     largest = max(0, *(each.growth_bytes for each in done))
     bound = f"{largest / 2**20:.1f} MiB (bound {GROWTH_BYTES_MAX >> 20} MiB)"
     words = "".join(f" --surface {name}" for name in surface)
+    words += " --engine atheris" if guided else ""
     evidence = Evidence(
-        name="fuzz",
-        title="Hostile input",
+        name="fuzz-guided" if guided else "fuzz",
+        title="Hostile input, guided by coverage" if guided else "Hostile input",
         command=f"python -m orchestra prove fuzz{words} --inputs {inputs} --seed {seed}",
-        figures=(*figures, ("largest growth of memory", bound)),
+        figures=(
+            *figures,
+            ("inputs in all", f"{sum(each.inputs for each in done):,}"),
+            ("largest growth of memory", bound),
+        ),
         seeds=str(seed),
         result="No crash, no unplanned 5xx, nothing changed by what was refused.",
     )
     return conclude(evidence, proved=True, page=write, json=json)
+
+
+def _row(each: Fuzzed) -> tuple[str, str]:
+    from orchestra.testing.fuzz_surfaces import SURFACES
+
+    told = f"{each.inputs:,} inputs, {each.accepted:,} taken, {each.refused:,} refused"
+    return f"{each.surface}: {SURFACES[each.surface].about}", told
+
+
+def _drawn(chosen: Sequence[str], inputs: int, seed: int) -> tuple[Figures, list[Fuzzed]]:
+    from orchestra.testing.fuzz import fuzz as run
+    from orchestra.testing.fuzz_surfaces import SURFACES
+
+    done = [run(SURFACES[name], inputs=inputs, seed=seed) for name in chosen]
+    return [_row(each) for each in done], done
+
+
+def _guided(chosen: Sequence[str], inputs: int, seed: int) -> tuple[Figures, list[Fuzzed]]:
+    from orchestra.testing.fuzz_guided import fuzz_guided
+
+    found = [fuzz_guided(name, inputs=inputs, seed=seed) for name in chosen]
+    figures: Figures = []
+    for each in found:
+        what, told = _row(each.fuzzed)
+        reached = f"; {each.edges_corpus:,} edges by valid inputs, {each.edges:,} in the end"
+        figures.append((what, told + reached))
+    return figures, [each.fuzzed for each in found]
