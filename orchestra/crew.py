@@ -124,7 +124,7 @@ def _ran_before(asker: Asker) -> Callable[[Order], Awaitable[bool]]:
 async def _watch(asker: Asker, worker: _Watched) -> None:
     """Ask the container whether it answers, as long as nothing runs there; pause its worker while it does not."""
     while True:
-        if not await worker.engine.query() or worker.paused:
+        if not worker.engine.at_work() or worker.paused:
             problem = await worker.engine.problem()
             worker.quiet = worker.quiet + 1 if problem else 0
             try:

@@ -142,6 +142,10 @@ class MemberEngine:
             run.nudge()
         return bool(found)
 
+    def at_work(self) -> bool:
+        """Whether a run began that has not ended, as far as is known. One whose start reaches nobody did not begin."""
+        return any(held.run.began for held in self._roster.live())
+
     async def problem(self) -> str:
         """What keeps the container from taking work, in a few words; empty when it answers, whatever it says."""
         answer = await self._line.call(target_of(Verb.STATUS_REQUEST, "", ""))

@@ -95,6 +95,8 @@ class MemberRun:
         self._sink = sink
         self.ids = ("", "")
         self.rung = ""
+        self.began = False
+        """Its container was asked to start it and may have done so, or was found at it."""
         self._rung_sent: str = ""
         self._timed_out = False
         self._bell = anyio.Event()
@@ -146,6 +148,7 @@ class MemberRun:
             problem = await self._start()
             if problem is not None:
                 return problem
+        self.began = True
         return await self._attend()
 
     async def _start(self) -> Ended | None:

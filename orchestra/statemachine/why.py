@@ -103,7 +103,8 @@ def _queued(state: State, task: Task, now_ms: int) -> list[Reason]:
     awake = [worker for worker in able if not worker.paused]
     if not awake:
         names = _names(able)
-        text = f"every worker that can run it is paused: {names}"
+        paused = ", ".join(_paused(worker) for worker in able[:_SHOWN])
+        text = f"every worker that can run it is paused: {paused}{_more(able)}"
         return [Reason("workers-paused", text, remedy=f"resume one of them: {names}")]
     reserved = reservations(state, now_ms)
     roomy = [worker for worker in awake if not lacking(state, worker, shape)]
@@ -190,7 +191,15 @@ def _busy(state: State, awake: list[Worker], shape: Shape) -> Reason:
 
 def _names(workers: list[Worker]) -> str:
     names = [worker.name for worker in workers[:_SHOWN]]
-    return ", ".join(names) + (", ..." if len(workers) > _SHOWN else "")
+    return ", ".join(names) + _more(workers)
+
+
+def _more(workers: list[Worker]) -> str:
+    return ", ..." if len(workers) > _SHOWN else ""
+
+
+def _paused(worker: Worker) -> str:
+    return f"{worker.name} ({worker.pause_reason})" if worker.pause_reason else worker.name
 
 
 def _held(state: State, task: Task, now_ms: int) -> list[Reason]:

@@ -184,7 +184,10 @@ def test_what_is_free_and_first_is_next() -> None:
     core.apply(PauseWorker(joined.worker_id, "new disk"))
     core.submit()
     assert codes(core, "1") == ["workers-paused"]
+    assert text(core, "1").endswith("is paused: w1 (new disk)")
     assert codes(core, "w1")[0] == "worker-paused"
+    core.apply(PauseWorker(joined.worker_id))
+    assert text(core, "1").endswith("is paused: w1")
     core.apply(ResumeWorker(joined.worker_id))
     assert codes(core, "1") == ["starting"]
 
