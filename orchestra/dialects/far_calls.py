@@ -11,6 +11,9 @@ import attrs
 STEP_MS = 2_000
 """No single step of a call takes longer, unless the call says so."""
 
+REPLY_BYTES_MAX = 1024 * 1024
+"""Of an answer so much is read, unless the call says more: it is a word, or some lines of JSON."""
+
 
 @attrs.frozen(slots=True)
 class FarCall:
@@ -23,6 +26,7 @@ class FarCall:
         form: Sent as a form; without it there is no body.
         headers: Further header fields.
         step_ms: How long connecting, and then waiting for the answer, may take each.
+        reply_bytes_max: Of the answer's body so much is read.
     """
 
     host: str
@@ -32,6 +36,7 @@ class FarCall:
     form: tuple[tuple[str, str], ...] = ()
     step_ms: int = STEP_MS
     headers: tuple[tuple[str, str], ...] = attrs.field(default=(), repr=False)
+    reply_bytes_max: int = REPLY_BYTES_MAX
 
 
 @attrs.frozen(slots=True)

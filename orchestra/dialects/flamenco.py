@@ -74,7 +74,12 @@ def flamenco(
     crew = Crew(desk, options, compilers, surroundings.weekday_and_minute)
     pull = Pull(crew, options, compilers, shelf)
     board = Board(crew, options, compilers, shelf)
-    routes = (*_worker_routes(pull, board), *_task_routes(board), *_people_routes(board))
+    routes = (
+        *_worker_routes(pull, board),
+        *_file_routes(board),
+        *_task_routes(board),
+        *_people_routes(board),
+    )
     push = Push(crew, compilers, surroundings.call_all)
     rounds = (crew.round, push.round)
     chores = tuple(Chore(lambda begin=begin: Dialogue(begin), ROUND_MS) for begin in rounds)
@@ -129,13 +134,6 @@ def _worker_routes(pull: Pull, board: Board) -> tuple[Route, ...]:
         number, form = path_number(request, "worker"), read_form(request)
         return Dialogue(lambda: board.rest(number, form))
 
-    def file(request: WireRequest) -> Ask:
-        number, name = path_number(request, "job"), request.path["name"]
-        return Dialogue(lambda: board.file(number, name))
-
-    def setting(request: WireRequest) -> Ask:
-        return Known(board.setting(request.path["name"]))
-
     def here(_: WireRequest) -> Ask:
         return Known(told(200, {"status": "online"}))
 
@@ -154,7 +152,42 @@ def _worker_routes(pull: Pull, board: Board) -> tuple[Route, ...]:
             files=True,
         ),
         _route("EditWorker", "PATCH /workers/{worker}", rest, worker, "How a worker is"),
+    )
+
+
+def _file_routes(board: Board) -> tuple[Route, ...]:
+    def file(request: WireRequest) -> Ask:
+        number, name = path_number(request, "job"), request.path["name"]
+        return Dialogue(lambda: board.file(number, name))
+
+    def zipped(name: str) -> Callable[[WireRequest], Ask]:
+        def ask(request: WireRequest) -> Ask:
+            number = path_number(request, "job")
+            return Dialogue(lambda: board.file(number, f"{name}_{number}.zip"))
+
+        return ask
+
+    def setting(request: WireRequest) -> Ask:
+        return Known(board.setting(request.path["name"]))
+
+    worker, later = Role.WORKER, "As later workers ask"
+    return (
         _route("File", "GET /static/storage/{job}/{name}", file, worker, "Files of a job"),
+        _route("JobZip", "GET /tasks/zip/{job}", zipped("jobfile"), worker, later),
+        _route(
+            "SupportZip",
+            "GET /tasks/zip/sup/{job}",
+            zipped("jobsupportfile"),
+            worker,
+            later,
+        ),
+        _route(
+            "DependencyZip",
+            "GET /tasks/zip/dep/{job}",
+            zipped("dependencies"),
+            worker,
+            later,
+        ),
         _route("Setting", "GET /settings/{name}", setting, worker, "Programs of a type, a setting"),
         _route("JobType", "GET /job-types/{name}", setting, worker, "As later workers ask for it"),
     )

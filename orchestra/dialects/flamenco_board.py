@@ -97,7 +97,7 @@ class Board:
         text = form.text("settings", "{}")
         settings = compiler.read(text)
         parser = form.text("parser", form.text("task_parser", compiler.name), chars_max=200)
-        tags = tuple(sorted({tag for tag in form.text("tags").split(",") if tag}))
+        tags = tuple(sorted({tag for tag in form.text("tags", chars_max=4_096).split(",") if tag}))
         jobfile = yield from self._take_file(number, form)
         raw = msgspec.json.decode(text or "{}", type=dict[str, object])
         template = write_posted(Posted(number, compiler.name, parser, raw, jobfile))

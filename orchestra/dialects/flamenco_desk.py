@@ -52,6 +52,7 @@ class Run:
         log_bytes: How much of its log is kept; None when that has to be asked.
         log_mark: Length and digest of the log that the worker sent last, which it sends again with the next piece.
         log_tail: The end of what is kept.
+        pictured: The worker sent a picture of it.
     """
 
     order: Order
@@ -68,6 +69,7 @@ class Run:
     log_tail: bytes = b""
     activity: Activity = _QUIET
     time_cost_s: int = 0
+    pictured: bool = False
 
 
 @attrs.define(slots=True, eq=False)

@@ -17,8 +17,8 @@ from orchestra.errors import Malformed
 FIELDS_MAX = 64
 """The fullest form of a real worker has nine fields."""
 
-FIELD_CHARS_MAX = 4 * 1024 * 1024
-"""A whole log comes in one field with the last report."""
+FIELD_CHARS_MAX = 1 << 30
+"""A whole log comes in one field with each report: it is bounded with the body, by the route and ``limits.body_bytes_max``."""
 
 NUMBER_MAX = 2**63 - 1
 _BOUNDARY = re.compile(r'boundary="?([0-9A-Za-z\'()+_,./:=?-]{1,200})"?')

@@ -94,13 +94,16 @@ PARSERS: Mapping[str, TaskParser] = MappingProxyType(
 
 
 class _Told(msgspec.Struct, frozen=True):
-    """Activity as a worker's own parser tells it; what it does not know is null or absent."""
+    """
+    Activity as a worker's own parser tells it; what it does not know is null or absent. Programs differ in what they say: the remaining
+    time is a text or whole seconds, a missing path is named or just said to be missing.
+    """
 
     process: str | None = None
-    remaining: str | None = None
+    remaining: str | int | float | None = None
     thumbnail: str | None = None
     current_frame: int | str | None = None
-    path_not_found: str | None = None
+    path_not_found: str | bool | None = None
 
 
 _told = msgspec.json.Decoder(_Told)
@@ -116,12 +119,16 @@ def read_activity(text: str, before: Activity) -> Activity:
         return before
     frame = str(told.current_frame) if told.current_frame is not None else ""
     known = frame.isascii() and frame.isdecimal() and len(frame) <= len("999999999")
+    remaining, missing = told.remaining, told.path_not_found
     return attrs.evolve(
         before,
         process=(told.process or before.process)[:200],
-        remaining=(told.remaining or before.remaining)[:20],
+        remaining=before.remaining if remaining in (None, "") else str(remaining)[:20],
         thumbnail=(told.thumbnail or before.thumbnail)[:1_000],
-        path_not_found=(told.path_not_found or before.path_not_found)[:1_000],
+        path_not_found=(missing if isinstance(missing, str) else "a path" if missing else "")[
+            :1_000
+        ]
+        or before.path_not_found,
         current_frame=int(frame) if known else before.current_frame,
     )
 

@@ -14,13 +14,14 @@ from typing import Any, Protocol
 
 import msgspec
 
-from orchestra.dialects.asks import Apart, AppendLog, Ask
+from orchestra.dialects.asks import Apart, Ask
 from orchestra.dialects.flamenco_compilers import Compilers
 from orchestra.dialects.flamenco_crew import Crew, Steps
-from orchestra.dialects.flamenco_desk import Card, Run, new_output
+from orchestra.dialects.flamenco_desk import Card, Run
 from orchestra.dialects.flamenco_forms import MISSING, Form
+from orchestra.dialects.flamenco_logs import keep_log
 from orchestra.dialects.flamenco_options import Options
-from orchestra.dialects.flamenco_parsers import activity_text, read_activity
+from orchestra.dialects.flamenco_parsers import activity_text
 from orchestra.dialects.flamenco_replies import (
     CANCELLED,
     DISABLED,
@@ -30,17 +31,14 @@ from orchestra.dialects.flamenco_replies import (
     UNREGISTERED,
     told,
 )
-from orchestra.dialects.flamenco_tasks import compile_run, parser_of
+from orchestra.dialects.flamenco_tasks import compile_run
 from orchestra.dialects.flamenco_words import HAPPENING, FlamencoTask, read_report
-from orchestra.errors import Conflict, Malformed, Rejected
-from orchestra.ports import Log, LogChunk
-from orchestra.statemachine import limits
+from orchestra.errors import Malformed, Rejected
 from orchestra.statemachine.lifecycles import AttemptStatus
 from orchestra.statemachine.queries import GetTask
 from orchestra.statemachine.records import Cause
 from orchestra.statemachine.reports import Happening
 
-STREAM = "stdout"
 REDELIVER_MS = 10_000
 """A worker that was sent a task says at once that it has it: after this long the answer was lost on its way."""
 
@@ -57,6 +55,10 @@ class Shelf(Protocol):
 
     def read(self, name: str) -> bytes | None:
         """A file; None when there is none."""
+        ...
+
+    def save_picture(self, name: str, zipped: bytes) -> None:
+        """Keep the last picture in what a worker sent back; without one nothing changes. Raises `Unavailable` as `save` does."""
         ...
 
 
@@ -130,7 +132,10 @@ class Pull:
         run.touched_ms, run.delivered = self._desk.now_ms(), True
         run.time_cost_s = form.number("time_cost", 0, 0, TIME_COST_S_MAX) or 0
         yield from self._crew.beat(run.card)
-        if run.ticket not in self._desk.runs or not (yield from self._keep_log(run, form)):
+        kept = run.ticket in self._desk.runs and (
+            yield from keep_log(run, form.text("log"), form.text("activity"))
+        )
+        if not kept:
             self._desk.drop(run)
             return told(403, CANCELLED)
         if HAPPENING[word] is Happening.PROGRESS:
@@ -146,6 +151,7 @@ class Pull:
         if kept and run is not None:
             name = picture_name(run.order.job_id)
             yield Apart(lambda: self._shelf and self._shelf.save(name, picture))
+            run.pictured = True
         return told(200, {"file": bool(kept)})
 
     # below: one task ------------------------------------------------------------------------------------------------
@@ -214,6 +220,10 @@ class Pull:
             if produced and self._shelf is not None:
                 name, shelf = output_name(run.order.task_id), self._shelf
                 yield Apart(lambda: shelf.save(name, produced))
+                if not run.pictured:
+                    # Its own reader of logs does not know how its program words what it saved.
+                    picture = picture_name(run.order.job_id)
+                    yield Apart(lambda: shelf.save_picture(picture, produced))
             result = msgspec.json.encode(
                 {
                     "activity": msgspec.json.decode(activity_text(run.activity)),
@@ -243,30 +253,6 @@ class Pull:
             if other.run is None and other.name not in tried
         )
         return run.card.name in tried and next(free, None) is not None
-
-    def _keep_log(self, run: Run, form: Form) -> Generator[Ask, Any, bool]:
-        """Keep what is new in the log, and what it tells; whether the attempt is still the worker's."""
-        fresh = new_output(run, form.text("log")) if form.fields.get("log") else b""
-        before = run.activity
-        run.activity = read_activity(form.text("activity"), before)
-        if run.activity is before and fresh:
-            run.activity = parser_of(run).feed(before, fresh.decode(errors="replace"))
-        if not fresh:
-            return True
-        attempt_id = run.order.attempt_id
-        at, size = run.log_bytes, limits.LOG_CHUNK_BYTES_MAX
-        if at is None:
-            at = (yield Log(attempt_id, STREAM, limit=1)).size
-        chunks = tuple(
-            LogChunk(attempt_id, STREAM, at + offset, fresh[offset : offset + size])
-            for offset in range(0, len(fresh), size)
-        )
-        run.log_bytes = at + len(fresh)
-        try:
-            yield AppendLog(run.card.id, run.card.incarnation, chunks)
-        except Conflict:
-            return False
-        return True
 
 
 def output_name(task_id: str) -> str:

@@ -20,7 +20,7 @@ from orchestra.dialects.far_calls import CallAll, FarCall, FarReply
 from orchestra.dialects.flamenco_compilers import Compilers
 from orchestra.dialects.flamenco_crew import Crew, Steps
 from orchestra.dialects.flamenco_desk import Card, Run
-from orchestra.dialects.flamenco_parsers import read_activity
+from orchestra.dialects.flamenco_logs import keep_log
 from orchestra.dialects.flamenco_tasks import compile_run
 from orchestra.errors import Malformed
 from orchestra.statemachine.records import Cause
@@ -32,6 +32,9 @@ VISIT_MS = 10_000
 CALLS_MAX = 200
 """Calls of one round; the others follow in the next."""
 
+TOLD_BYTES_MAX = 32 * 1024 * 1024
+"""A worker tells its whole log each time: as long as the last report, which brings it too, may usually be."""
+
 GRACE_MS = 5_000
 """A worker that was sent a task says only after this long that it has nothing."""
 
@@ -42,6 +45,7 @@ class _Told(msgspec.Struct, frozen=True):
     hostname: str
     status: str
     activity: str | None = None
+    log: str | None = None
     time_cost: float | None = None
 
 
@@ -87,7 +91,7 @@ class Push:
                 return (yield from self._execute(run))
         if now - card.visit_ms >= VISIT_MS:
             card.visit_ms = now
-            return FarCall(card.ip, card.port, "GET", "/info")
+            return FarCall(card.ip, card.port, "GET", "/info", reply_bytes_max=TOLD_BYTES_MAX)
         return None
 
     def _execute(self, run: Run) -> Generator[Ask, Any, FarCall | None]:
@@ -134,8 +138,8 @@ class Push:
             return
         if told.status == "rendering":
             run.touched_ms = now
-            run.activity = read_activity(told.activity or "", run.activity)
             run.time_cost_s = int(min(max(told.time_cost or 0, 0), 10**9))
+            yield from keep_log(run, told.log or "", told.activity or "")
             yield from self._crew.progress(run)
         elif now - run.touched_ms >= GRACE_MS:
             stop = run.told or run.stopping

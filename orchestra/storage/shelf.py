@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import zipfile
+import zlib
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 import attrs
 
 from orchestra.errors import Malformed, Unavailable
+
+PICTURE_BYTES_MAX = 16 * 1024 * 1024
+"""A larger picture is none to look at."""
+
+PICTURE_ENDINGS = (".png", ".jpg", ".jpeg")
+PICTURE_STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+"""What browsers show; an archive says by names alone what it holds."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
@@ -62,8 +72,38 @@ class FolderShelf:
         except OSError as error:
             raise Unavailable(f"{name} can not be read: {error.strerror}") from None
 
+    def save_picture(self, name: str, zipped: bytes) -> None:
+        """
+        Keep the last picture by name in an archive, in place of the file with this name. An archive that can not be read has none.
+
+        Raises:
+            Unavailable: The disk does not take it.
+        """
+        picture = _last_picture(zipped)
+        if picture:
+            self.save(name, picture)
+
     def _path(self, name: str) -> Path:
         # One segment that does not begin with a dot: it can not lead out of the folder.
         if _NAME.fullmatch(name) is None:
             raise Malformed("it is no plain name", where="name")
         return self.folder / name
+
+
+def _last_picture(zipped: bytes) -> bytes:
+    try:
+        with zipfile.ZipFile(io.BytesIO(zipped)) as archive:
+            entries = [
+                entry
+                for entry in archive.infolist()
+                if entry.filename.lower().endswith(PICTURE_ENDINGS)
+                and entry.file_size <= PICTURE_BYTES_MAX
+            ]
+            if not entries:
+                return b""
+            last = max(entries, key=lambda entry: entry.filename)
+            with archive.open(last) as file:
+                found = file.read(PICTURE_BYTES_MAX + 1)
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError):
+        return b""
+    return found if found.startswith(PICTURE_STARTS) and len(found) <= PICTURE_BYTES_MAX else b""

@@ -10,8 +10,6 @@ from urllib.parse import urlencode
 from orchestra.dialects.far_calls import FarCall, FarReply
 
 THREADS_MAX = 32
-BODY_BYTES_MAX = 1024 * 1024
-"""Of an answer so much is read: it is a word, or a line of JSON with the end of a log."""
 
 
 def call_all(calls: Sequence[FarCall]) -> tuple[FarReply | None, ...]:
@@ -30,7 +28,7 @@ def _call(call: FarCall) -> FarReply | None:
         headers.update(call.headers)
         connection.request(call.method, call.path, body=body, headers=headers)
         reply = connection.getresponse()
-        return FarReply(reply.status, reply.read(BODY_BYTES_MAX))
+        return FarReply(reply.status, reply.read(call.reply_bytes_max))
     except (OSError, UnicodeError, http.client.HTTPException):
         return None
     finally:

@@ -29,6 +29,8 @@ class Listening:
         self.alive = True
         self.task: dict[str, str] = {}
         self.activity: dict[str, object] = {}
+        self.log: str | None = None
+        self.read_bytes: list[int] = []
         self.calls: list[str] = []
 
     def answer(self, call: FarCall) -> FarReply | None:
@@ -37,7 +39,8 @@ class Listening:
         self.calls.append(f"{call.method} {call.path}")
         match call.path:
             case "/info":
-                return FarReply(200, json.dumps(self._says()).encode())
+                self.read_bytes.append(call.reply_bytes_max)
+                return FarReply(200, json.dumps(self._says()).encode()[: call.reply_bytes_max])
             case "/execute_task" if self.task:
                 return FarReply(500, b'{"error": "Processus failed"}')
             case "/execute_task":
@@ -51,7 +54,7 @@ class Listening:
         return {
             "activity": json.dumps(self.activity) if self.activity else None,
             "hostname": self.hostname,
-            "log": None,
+            "log": self.log,
             "mac_address": 158929712651,
             "status": "rendering" if self.task else "enabled",
             "system": "Linux 6.1",

@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from orchestra.dialects.far_calls import FarCall, FarReply
-from orchestra.transports.far_calls import BODY_BYTES_MAX, call_all
+from orchestra.dialects.far_calls import REPLY_BYTES_MAX, FarCall, FarReply
+from orchestra.transports.far_calls import call_all
 
 HERE = "127.0.0.1"
 
@@ -19,7 +19,7 @@ class Worker(BaseHTTPRequestHandler):
     """Answers with what it was sent."""
 
     def do_GET(self) -> None:
-        self._answer(200, b"x" * (2 * BODY_BYTES_MAX) if self.path == "/long" else b"{}")
+        self._answer(200, b"x" * (2 * REPLY_BYTES_MAX) if self.path == "/long" else b"{}")
 
     def do_POST(self) -> None:
         self._answer(200, self.rfile.read(int(self.headers["content-length"])))
@@ -66,7 +66,10 @@ def test_each_call_gets_its_own_answer(port: int) -> None:
 def test_a_long_answer_is_cut(port: int) -> None:
     (got,) = call_all((FarCall(HERE, port, "GET", "/long"),))
     assert got is not None
-    assert len(got.body) == BODY_BYTES_MAX
+    assert len(got.body) == REPLY_BYTES_MAX
+    (longer,) = call_all((FarCall(HERE, port, "GET", "/long", reply_bytes_max=1 << 30),))
+    assert longer is not None
+    assert len(longer.body) == 2 * REPLY_BYTES_MAX
 
 
 def test_who_does_not_answer_is_none_and_holds_up_nobody(port: int) -> None:
