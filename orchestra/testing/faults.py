@@ -4,8 +4,11 @@ from __future__ import annotations
 
 NONE: frozenset[str] = frozenset()
 
-CRASHES = frozenset({"kill", "vanish", "crash_at_commit"})
-"""A process is killed; a worker's machine loses its power, and nobody tells its peers; the server is killed around its n-th commit."""
+CRASHES = frozenset({"kill", "vanish", "crash_at_commit", "crash_at_operation"})
+"""
+A process is killed; a worker's machine loses its power, and nobody tells its peers; the server is killed around its n-th commit; it
+loses its power at the n-th write, flush or change of a name.
+"""
 
 PAUSES = frozenset({"freeze"})
 """A process does nothing for a while and does not know it, as with SIGSTOP or a suspended machine."""
@@ -13,8 +16,8 @@ PAUSES = frozenset({"freeze"})
 NET = frozenset({"cut", "reset", "slow"})
 """Nothing gets through in one direction; every connection of a place breaks; bytes take seconds."""
 
-DISK = frozenset({"fail_commit", "full_disk"})
-"""A commit fails, stored or not; there is no space for a while."""
+DISK = frozenset({"fail_commit", "full_disk", "fail_operation"})
+"""A commit fails, stored or not; there is no space for a while; the n-th read, write, flush or change of a name fails, once or longer."""
 
 CLOCK = frozenset({"step_clock"})
 """The wall clock of the server's machine is set, by up to an hour in either direction."""

@@ -18,9 +18,11 @@ from orchestra.errors import Malformed
 from orchestra.testing import faults, simulate
 from orchestra.testing.removed_rules import removed
 from orchestra.testing.simulation.campaign import Tally, campaign, chunk, play_seed
+from orchestra.testing.simulation.cluster import Shape
 from orchestra.testing.simulation.loop import SimulatedLoop, Stuck
-from orchestra.testing.simulation.plan import Plan, Trouble, draw
-from orchestra.testing.simulation.simulation import NotInTime, Simulation
+from orchestra.testing.simulation.plan import STORES, Plan, Trouble, draw
+from orchestra.testing.simulation.sample import Scenario, sample_app
+from orchestra.testing.simulation.simulation import NotInTime, Simulation, play
 from orchestra.testing.simulation.troubles import TROUBLES
 from orchestra.testing.simulation.truth import Violated
 
@@ -184,7 +186,8 @@ def test_a_rule_that_is_taken_out_is_missed(name: str) -> None:
 def test_the_same_seed_is_the_same_story_whatever_hashing_does() -> None:
     script = (
         "from orchestra.testing.simulation.campaign import play_seed\n"
-        "print([play_seed(seed)[1].digest for seed in range(1, 9)])"
+        "stores = ('memory', 'sqlite')\n"
+        "print([play_seed(seed, store)[1].digest for seed in range(1, 5) for store in stores])"
     )
     said: set[str] = set()
     for salt in ("0", "1", "2"):
@@ -198,6 +201,8 @@ def test_the_same_seed_is_the_same_story_whatever_hashing_does() -> None:
         said.add(done.stdout)
         assert "never awaited" not in done.stderr
     assert len(said) == 1
+    again = [play_seed(seed, store)[1].digest for seed in range(1, 5) for store in STORES]
+    assert said == {f"{again}\n"}
     assert play_seed(1)[1].digest != play_seed(2)[1].digest
 
 
@@ -211,11 +216,14 @@ def test_a_plan_of_a_seed_has_troubles_that_its_places_may_meet() -> None:
 
 
 def test_a_wait_shorter_than_the_clock_can_tell_comes_to_its_end() -> None:
-    plan, done = play_seed(
-        112_581
-    )  # a worker waited for 5e-10 s, was woken at once, and waited again
-    assert plan.seed == 112_581
-    assert done.simulated_ms > 0
+    # A worker waited for 5e-10 s, was woken at once, and waited again.
+    plan = Plan.read(
+        "seed=112581 latency=1 cut@287:w1:20000:2 step_clock@3260:server:10:7 slow@4278:people:20000:5"
+        " cut@13640:people:300:6 drain@19101:w1:20000:7 crash_at_commit@27373:server:4000:0"
+    )
+    tasks = sample_app().tasks
+    shape = Shape(tasks, workers=1, slots=2, transport="websocket", fence="patient")
+    assert play(Scenario(tasks), shape, plan).simulated_ms > 0
 
 
 def test_a_circle_in_which_no_time_passes_says_so() -> None:

@@ -16,6 +16,7 @@ from orchestra.errors import Malformed
 from orchestra.testing.diagram import drawn
 from orchestra.testing.proof_page import Evidence
 from orchestra.testing.simulation.campaign import Tally, campaign, play_seed
+from orchestra.testing.simulation.plan import Keeping
 from orchestra.testing.simulation.simulation import Failed
 
 SIMULATIONS_MAX = 1_000_000_000
@@ -31,6 +32,12 @@ def simulate(
     seed: Annotated[int, Parameter(help="The seed of the first; the others count on.")] = 1,
     processes: Annotated[
         int | None, Parameter(help="How many at the same time. [default: one for each cpu]")
+    ] = None,
+    store: Annotated[
+        Keeping | None,
+        Parameter(
+            help="Where servers keep everything: memory, or sqlite for the real store on a simulated drive. [default: drawn]"
+        ),
     ] = None,
     diagram: Annotated[bool, Parameter(help="Show what happened, for one simulation.")] = False,
     write: Write = None,
@@ -51,19 +58,17 @@ def simulate(
     if diagram and simulations != 1:
         raise Malformed("a diagram is of one: add --simulations 1", where="--diagram")
     if diagram:
-        return _shown(seed)
+        return _shown(seed, store)
     began_s = time.monotonic()
     processes = processes or os.cpu_count() or 1
-    tally = played(campaign(simulations, seed=seed, processes=processes))
+    tally = played(campaign(simulations, seed=seed, processes=processes, store=store))
     if tally.broken:
         broken = tally.broken[0]
-        _shown(broken.seed)
+        _shown(broken.seed, store)
         speech.put(f"{speech.clean(broken.why)}\nsee it again:")
-        speech.put(
-            f"python -m orchestra prove simulate --seed {broken.seed} --simulations 1 --diagram"
-        )
+        speech.put(f"{_called(broken.seed, 1, store)} --diagram")
         return exits.FAILED
-    evidence = _evidence(tally, seed, time.monotonic() - began_s)
+    evidence = _evidence(tally, seed, time.monotonic() - began_s, store)
     return conclude(evidence, proved=True, page=write, json=json)
 
 
@@ -85,9 +90,14 @@ def played(tallies: Generator[Tally]) -> Tally:
     return reached
 
 
-def _shown(seed: int) -> int:
+def _called(seed: int, simulations: int, store: Keeping | None) -> str:
+    words = f"python -m orchestra prove simulate --simulations {simulations} --seed {seed}"
+    return f"{words} --store {store}" if store else words
+
+
+def _shown(seed: int, store: Keeping | None) -> int:
     try:
-        plan, done = play_seed(seed)
+        plan, done = play_seed(seed, store)
     except Failed as failed:
         speech.put(drawn(failed.lines))
         speech.put(f"{type(failed.cause).__name__}: {speech.clean(str(failed.cause))}")
@@ -97,7 +107,7 @@ def _shown(seed: int) -> int:
     return exits.OK
 
 
-def _evidence(tally: Tally, seed: int, seconds: float) -> Evidence:
+def _evidence(tally: Tally, seed: int, seconds: float, store: Keeping | None) -> Evidence:
     hours = tally.simulated_ms / HOUR_MS
     figures = (
         ("simulations", f"{tally.simulations:,}, of which {tally.twice:,} were played twice"),
@@ -107,13 +117,30 @@ def _evidence(tally: Tally, seed: int, seconds: float) -> Evidence:
         ("simulated time", f"{hours:,.0f} h"),
         ("rate", f"{tally.simulations / seconds:,.1f} simulations/s"),
         ("simulated hours per CPU hour", f"{hours * 3_600 / max(tally.cpu_s, 1e-9):,.0f}"),
+        *_drive_figures(tally),
         ("violations", "0"),
     )
+    real = store == "sqlite"
     return Evidence(
-        name="simulate",
-        title="The whole system, simulated",
-        command=f"python -m orchestra prove simulate --simulations {tally.simulations} --seed {seed}",
+        name="simulate-sqlite" if real else "simulate",
+        title="The whole system with its real store, simulated"
+        if real
+        else "The whole system, simulated",
+        command=_called(seed, tally.simulations, store),
         figures=figures,
         seeds=f"{seed} to {seed + tally.simulations - 1}",
         result="No simulation broke an invariant, and each that was played twice gave the same story and the same rows.",
+    )
+
+
+def _drive_figures(tally: Tally) -> tuple[tuple[str, str], ...]:
+    if not tally.operations:
+        return ()
+    return (
+        ("writes, flushes and changes of names on simulated drives", f"{tally.operations:,}"),
+        ("of them, or of reads, failed", f"{tally.failed:,}"),
+        (
+            "cuts of a server's power, each followed by a look at everything acknowledged",
+            f"{tally.cuts:,}",
+        ),
     )

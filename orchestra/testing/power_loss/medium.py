@@ -56,16 +56,17 @@ class _Change:
 
 @attrs.define(slots=True, eq=False)
 class _File:
-    """``durable`` is what every cut leaves; ``changes`` came after it, in order."""
+    """``durable`` is what every cut leaves, changed in place; ``changes`` came after it, in order."""
 
-    durable: bytes = b""
+    durable: bytearray = attrs.field(factory=bytearray)
     changes: list[_Change] = attrs.field(factory=list[_Change])
 
     def sync(self) -> None:
         for change in self.changes:
             change.sure = change.sure or not change.stuck
         if all(change.sure for change in self.changes):
-            self.durable = _applied(self.durable, [each.operation for each in self.changes])
+            for change in self.changes:
+                _apply(self.durable, change.operation)
             self.changes.clear()
 
     def sync_failed(self) -> None:
@@ -91,15 +92,6 @@ def _apply(content: bytearray, operation: Operation) -> None:
         content.extend(bytes(operation.offset - len(content)))
 
 
-def _applied(durable: bytes, operations: list[Operation]) -> bytes:
-    if not operations:
-        return durable
-    content = bytearray(durable)
-    for operation in operations:
-        _apply(content, operation)
-    return bytes(content)
-
-
 class Medium:
     """
     A disk at one moment of a recording.
@@ -111,7 +103,9 @@ class Medium:
 
     def __init__(self, system: FileSystem, image: Image) -> None:
         self.system = system
-        self._files = {number: _File(image[name]) for number, name in enumerate(sorted(image), 1)}
+        self._files = {
+            number: _File(bytearray(image[name])) for number, name in enumerate(sorted(image), 1)
+        }
         self._names = {name: number for number, name in enumerate(sorted(image), 1)}
         self._renamings: list[Operation] = []
 
@@ -168,7 +162,7 @@ class Medium:
     def _content(self, number: int, way: Way, rng: Random) -> bytes:
         file = self._files[number]
         if not file.changes:
-            return file.durable
+            return bytes(file.durable)
         kept = self._kept(file, way, rng)
         torn = -1
         if way is Way.TORN:

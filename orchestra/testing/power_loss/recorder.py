@@ -13,6 +13,7 @@ import shutil
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import apsw
 import attrs
@@ -110,7 +111,7 @@ class RecordingDisk(Disk):
         self._layer = _Layer(self)
         self.rewind()
 
-    def __enter__(self) -> RecordingDisk:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -141,17 +142,21 @@ class RecordingDisk(Disk):
             if not each.name.endswith("-shm"):
                 shutil.copyfile(each, self.folder / each.name)
 
+    def put(self, operation: Operation) -> None:
+        """Put an operation on the tape. All that is done to the disk comes through here, when it is done."""
+        self.tape.append(operation)
+
     def note(self, kind: Kind, name: str = "", number: int = 0) -> None:
         """Put a note on the tape."""
-        self.tape.append(Operation(kind, name=name, offset=number))
+        self.put(Operation(kind, name=name, offset=number))
 
     def is_here(self, path: str) -> bool:
         """Whether a file is on this disk still, and not only in the hands of a process that was killed."""
         return Path(path).parent == self.folder
 
     def number_of(self, path: str) -> int:
-        """The number of the file with this name."""
-        return self._files[Path(path).name]
+        """The number of the file with this name; 0 of one that only a process which was killed still holds."""
+        return self._files[Path(path).name] if self.is_here(path) else 0
 
     def record(
         self, kind: Kind, path: str, *, number: int = 0, offset: int = 0, content: bytes = b""
@@ -160,7 +165,7 @@ class RecordingDisk(Disk):
         if self.is_here(path):
             number = number or self.number_of(path)
             name = Path(path).name
-            self.tape.append(Operation(kind, number, name, offset=offset, content=content))
+            self.put(Operation(kind, number, name, offset=offset, content=content))
 
     def made(self, path: str) -> None:
         """A new file is there."""
@@ -180,7 +185,7 @@ class RecordingDisk(Disk):
     def names_synced(self, path: str) -> None:
         """The directory was flushed."""
         if self.is_here(path):
-            self.tape.append(Operation(Kind.SYNC_NAMES))
+            self.put(Operation(Kind.SYNC_NAMES))
 
     def met(self, fails: Fails) -> bool:
         """Count an operation. Whether it has to fail."""
@@ -213,7 +218,7 @@ class RecordingDisk(Disk):
             old, new = Path(source).name, Path(target).name
             number = self._files.pop(old)
             self._files[new] = number
-            self.tape.append(Operation(Kind.RENAME, number, old, new))
+            self.put(Operation(Kind.RENAME, number, old, new))
 
     def sync_file(self, path: str) -> None:
         """As `Disk.sync_file`, on the tape alone."""

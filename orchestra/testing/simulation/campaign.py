@@ -13,7 +13,7 @@ import attrs
 
 from orchestra.testing import faults
 from orchestra.testing.simulation.cluster import Shape
-from orchestra.testing.simulation.plan import Plan, draw
+from orchestra.testing.simulation.plan import Keeping, Plan, draw
 from orchestra.testing.simulation.sample import Scenario, sample_app
 from orchestra.testing.simulation.simulation import Failed, Simulated, play
 
@@ -35,7 +35,12 @@ class Broken:
 
 @attrs.frozen(slots=True)
 class Tally:
-    """What simulations came to: how many, how many of them twice, troubles, commits, callbacks, simulated ms, and seconds of CPU."""
+    """
+    What simulations came to: how many, how many of them twice, troubles, commits, callbacks, simulated ms, and seconds of CPU.
+
+    On simulated drives, where the real store was on one: ``operations``, operations that ``failed``, and ``cuts`` of the power, each
+    followed by a look at everything that was acknowledged.
+    """
 
     simulations: int = 0
     twice: int = 0
@@ -44,6 +49,9 @@ class Tally:
     callbacks: int = 0
     simulated_ms: int = 0
     cpu_s: float = 0.0
+    operations: int = 0
+    failed: int = 0
+    cuts: int = 0
     broken: tuple[Broken, ...] = ()
 
     def __add__(self, other: Tally) -> Tally:
@@ -63,32 +71,32 @@ def drawn_shape(seed: int) -> Shape:
     )
 
 
-def play_seed(seed: int) -> tuple[Plan, Simulated]:
-    """Play the sample under the plan of a seed. Raises `Failed`."""
+def play_seed(seed: int, store: Keeping | None = None) -> tuple[Plan, Simulated]:
+    """Play the sample under the plan of a seed, in which ``store`` is drawn unless it is given. Raises `Failed`."""
     shape = drawn_shape(seed)
-    plan = draw(seed, faults.ALL, shape.names)
+    plan = draw(seed, faults.ALL, shape.names, store)
     return plan, play(Scenario(shape.tasks), shape, plan)
 
 
-def chunk(first: int, count: int) -> Tally:
+def chunk(first: int, count: int, store: Keeping | None = None) -> Tally:
     """Play the simulations of ``count`` seeds from ``first`` on; ends with the first that is broken."""
     total = Tally()
     for seed in range(first, first + count):
-        total += _one(seed)
+        total += _one(seed, store)
         if total.broken:
             break
     return total
 
 
-def _one(seed: int) -> Tally:
+def _one(seed: int, store: Keeping | None) -> Tally:
     began_s = time.process_time()
     twice = seed % TWICE_EVERY == 0
     try:
-        plan, done = play_seed(seed)
-        again = play_seed(seed)[1] if twice else done
+        plan, done = play_seed(seed, store)
+        again = play_seed(seed, store)[1] if twice else done
     except Failed as failed:
         shape = drawn_shape(seed)
-        told = str(draw(seed, faults.ALL, shape.names))
+        told = str(draw(seed, faults.ALL, shape.names, store))
         why = f"{type(failed.cause).__name__}: {failed.cause}"
         return Tally(simulations=1, broken=(Broken(seed, told, why),))
     broken: tuple[Broken, ...] = ()
@@ -102,11 +110,16 @@ def _one(seed: int) -> Tally:
         done.callbacks,
         done.simulated_ms,
         time.process_time() - began_s,
+        done.wear.operations,
+        done.wear.failed,
+        done.wear.cuts,
         broken,
     )
 
 
-def campaign(simulations: int, *, seed: int = 1, processes: int = 1) -> Generator[Tally]:
+def campaign(
+    simulations: int, *, seed: int = 1, processes: int = 1, store: Keeping | None = None
+) -> Generator[Tally]:
     """
     Play ``simulations`` simulations from ``seed`` on; yields the sum so far, and ends after a chunk with a broken one. Closing it gives up
     what has not begun.
@@ -116,7 +129,7 @@ def campaign(simulations: int, *, seed: int = 1, processes: int = 1) -> Generato
     total = Tally()
     if processes == 1:
         for first, count in zip(starts, counts, strict=True):
-            total += chunk(first, count)
+            total += chunk(first, count, store)
             yield total
             if total.broken:
                 return
@@ -124,7 +137,7 @@ def campaign(simulations: int, *, seed: int = 1, processes: int = 1) -> Generato
     # Spawned, not forked: the caller may have threads.
     pool = ProcessPoolExecutor(processes, get_context("spawn"), _leave_interrupts_to_the_caller)
     try:
-        for tally in pool.map(chunk, starts, counts):
+        for tally in pool.map(chunk, starts, counts, [store] * len(starts)):
             total += tally
             yield total
             if total.broken:

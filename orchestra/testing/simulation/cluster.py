@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import Context
 from random import Random
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import anyio
 import attrs
@@ -21,15 +21,16 @@ from orchestra.calls import TaskFunction
 from orchestra.compose import engines_for, http_api
 from orchestra.config import Address, Config
 from orchestra.dialects.native import native_dialect
-from orchestra.errors import Unavailable
+from orchestra.errors import StoreFailed, Unavailable
 from orchestra.ports import Asker
 from orchestra.runtime.clock import SteadyClock
 from orchestra.runtime.orchestrator import Orchestrator
 from orchestra.statemachine.commands import Reconfigure
-from orchestra.testing.simulation.disk import Disk, DiskStore
+from orchestra.testing.simulation.disk import Disk, MemoryDisk
 from orchestra.testing.simulation.loop import Process, SimulatedLoop
 from orchestra.testing.simulation.network import Network
 from orchestra.testing.simulation.plan import Plan
+from orchestra.testing.simulation.sqlite_disk import SqliteDisk
 from orchestra.testing.simulation.truth import Truth, WatchedEngine
 from orchestra.transports.connect import connect
 from orchestra.transports.door import Door
@@ -110,7 +111,12 @@ class Cluster:
         self.network = Network(loop, Random(f"network {plan.seed}"), plan.latency_ms / 1_000)
         strict = shape.fence == "strict"
         self.truth = Truth(self.now_ms, self.is_asleep, strict=strict)
-        self.disk = Disk(Random(f"disk {plan.seed}"), self._crash_server, self.truth.committed)
+        self.disk: Disk
+        if plan.store == "sqlite":
+            self.disk = SqliteDisk(plan.seed, self._crash_server, self.truth)
+        else:
+            rng = Random(f"disk {plan.seed}")
+            self.disk = MemoryDisk(rng, self._crash_server, self.truth.committed)
         self.wall_step_s = 0.0
         self.processes: dict[str, Process] = {}
         self.graves: list[Process] = []
@@ -150,8 +156,11 @@ class Cluster:
         except WorkerReplaced:
             self.truth.tell(place, "was replaced")
         except Exception as error:  # noqa: BLE001 - whatever it is, a program that ends by it is a finding
-            told = "".join(traceback.format_exception(error))
-            self.truth.violated(f"{place} crashed: {error!r}\n{told}")
+            if _is_failing_disk(error):  # its operator, or a supervisor, starts it again
+                self.truth.tell(place, "does not start: its disk fails")
+            else:
+                told = "".join(traceback.format_exception(error))
+                self.truth.violated(f"{place} crashed: {error!r}\n{told}")
         self.truth.tell(place, "has ended")
         self._bury(place, process, silent=False)
         self.later(self.rng.uniform(0.1, 3.0), lambda: self.start(place))
@@ -169,6 +178,8 @@ class Cluster:
         self.graves.append(process)
         self.network.died(process, silent=silent)
         self.truth.all_died(place)
+        if place == SERVER:
+            self.disk.killed()
 
     def _crash_server(self) -> None:
         self.kill(SERVER)
@@ -205,9 +216,7 @@ class Cluster:
         """Nothing goes wrong any more, and everything that was stopped goes on."""
         self.truth.tell("world", "all heals")
         self.network.heal()
-        self.disk.full = False
-        self.disk.failures.clear()
-        self.disk.crashes.clear()
+        self.disk.heal()
         for place in (SERVER, *self.shape.names):
             process = self.processes.get(place)
             if process is not None:
@@ -221,7 +230,8 @@ class Cluster:
             lambda: EPOCH_S + self.loop.time() + self.wall_step_s, monotonic_s=self.loop.time
         )
         seeds = Seeds(Random(f"seeds {self.rng.random()}"))
-        orchestrator = Orchestrator(DiskStore(self.disk), clock=clock, seeds=seeds)
+        store = await self.disk.open()
+        orchestrator = Orchestrator(store, clock=clock, seeds=seeds)
         config = Config(listen=Address("127.0.0.1", PORT))
         policy = policy_for([native_dialect()])
         from orchestra.transports.auth import open_gate
@@ -277,3 +287,11 @@ class Cluster:
     def people(self) -> AbstractAsyncContextManager[Asker]:
         """A connection of the people's."""
         return connect(f"http://127.0.0.1:{PORT}")
+
+
+def _is_failing_disk(error: Exception) -> bool:
+    """Whether nothing but a store that failed ended a program."""
+    if isinstance(error, ExceptionGroup):
+        group = cast("ExceptionGroup[Exception]", error)
+        return group.split(StoreFailed)[1] is None
+    return isinstance(error, StoreFailed)

@@ -21,6 +21,7 @@ from orchestra.testing.simulation.plan import (
     LATENCIES_MS,
     TROUBLE_MS_MAX,
     TROUBLES_MAX,
+    Keeping,
     Plan,
     Trouble,
     places_of,
@@ -44,6 +45,7 @@ def simulate(
     transport: Transport = "websocket",
     fence: Literal["strict", "patient"] = "strict",
     losses_max: int = 100,
+    store: Keeping | None = None,
     plan: str = "",
 ) -> Callable[[Test], Callable[[], None]]:
     """
@@ -63,6 +65,8 @@ def simulate(
         fence: What workers do when they can not renew their lease: ``strict`` ends what runs, ``patient`` lets it run.
         losses_max: How often a task may be lost with its worker before it is given up. In production it is 3, which a few troubles
             reach: a test with that figure has to expect jobs that fail.
+        store: Where the server keeps everything: ``memory``, or ``sqlite`` for the real store on a simulated drive, from which a power
+            cut takes what was not flushed. Left out, some plans have the one and some the other.
         plan: Play this one only, as it was printed. The environment variable ``ORCHESTRA_PLAN`` does the same.
 
     Raises:
@@ -76,7 +80,7 @@ def simulate(
         )
     shape = Shape(app.tasks, workers, slots, transport, fence, losses_max)
 
-    return lambda test: _searching(test, shape, plans(faults, shape.names), examples, plan)
+    return lambda test: _searching(test, shape, plans(faults, shape.names, store), examples, plan)
 
 
 def _searching(
@@ -157,10 +161,15 @@ def smaller(test: Test, shape: Shape, plan: Plan) -> Plan:
     return plan
 
 
-def plans(faults: frozenset[str], workers: Sequence[str]) -> st.SearchStrategy[Plan]:
-    """Plans with these faults."""
+def plans(
+    faults: frozenset[str], workers: Sequence[str], store: Keeping | None = None
+) -> st.SearchStrategy[Plan]:
+    """Plans with these faults, and this store; without one, with either."""
+    # Those that come first are the smaller ones, and met more often.
+    stores = st.sampled_from([store] if store else ["memory", "memory", "memory", "sqlite"])
+    none: st.SearchStrategy[tuple[Trouble, ...]] = st.just(())
     if not faults:
-        return st.builds(Plan, st.integers(0, SEEDS), st.sampled_from(LATENCIES_MS))
+        return st.builds(Plan, st.integers(0, SEEDS), st.sampled_from(LATENCIES_MS), none, stores)
 
     def trouble(kind: str, at_ms: int, which: int, lasts_ms: int, number: int) -> Trouble:
         places = places_of(kind, workers)
@@ -179,4 +188,5 @@ def plans(faults: frozenset[str], workers: Sequence[str]) -> st.SearchStrategy[P
         st.integers(0, SEEDS),
         st.sampled_from(LATENCIES_MS),
         st.lists(troubles, max_size=TROUBLES_MAX).map(lambda each: tuple(sorted(each))),
+        stores,
     )

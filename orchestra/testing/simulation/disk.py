@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
+from typing import Protocol
 
 import anyio
+import attrs
 
 from orchestra.errors import StoreFailed
-from orchestra.ports import Batch, Loaded, Log, LogRead, Moved, Rows, Story
+from orchestra.ports import Batch, Loaded, Log, LogRead, Moved, Rows, Store, Story
 from orchestra.statemachine.records import Record
 from orchestra.storage.memory import MemoryStore
 
@@ -16,15 +18,88 @@ COMMIT_S = 0.005
 """A commit takes up to so long."""
 
 
-class Disk:
+@attrs.frozen(slots=True)
+class Wear:
+    """What a simulated drive went through: writes, flushes and changes of names; operations that failed; cuts of the power."""
+
+    operations: int = 0
+    failed: int = 0
+    cuts: int = 0
+
+
+class Disk(Protocol):
+    """What the machines of a simulation know of the server's disk."""
+
+    commits: int
+    """How many were tried, whatever came of them."""
+
+    async def open(self) -> Store:
+        """What a server process does when it starts. Raises `StoreFailed`."""
+        ...
+
+    def killed(self) -> None:
+        """The server process is gone."""
+        ...
+
+    def crash_at_commit(self, after: int, *, stored: bool) -> None:
+        """The server is killed at one of its next commits, before it or just after it."""
+        ...
+
+    def crash_at_operation(self, rng: Random) -> None:
+        """The server loses its power at one of the next operations on the disk, which ``rng`` draws, with what survives."""
+        ...
+
+    def fail_commits(self, count: int, *, stored: bool) -> None:
+        """The next commits fail, stored or not."""
+        ...
+
+    def fail_operation(self, rng: Random, *, forever: bool) -> Callable[[], None]:
+        """An operation that ``rng`` draws fails, once or until what is returned is called."""
+        ...
+
+    def fill(self) -> Callable[[], None]:
+        """There is no space, until what is returned is called."""
+        ...
+
+    def heal(self) -> None:
+        """Nothing goes wrong any more."""
+        ...
+
+    async def last_look(self) -> None:
+        """When all is over: what was acknowledged must be there after one more cut of the power."""
+        ...
+
+    def shut(self) -> None:
+        """The simulation is over: nothing that unwinds may store anything."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of what the real machine lent."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all that was done to it."""
+        ...
+
+    @property
+    def wear(self) -> Wear:
+        """What its drive went through."""
+        ...
+
+
+class MemoryDisk:
     """
-    What is stored, and what goes wrong with it.
+    What is stored, and what goes wrong with it: a store in memory that outlives its processes.
 
     Args:
         rng: Draws how long commits take.
         crash: Kills the server.
         committed: Told of each batch that is stored.
     """
+
+    fingerprint = ""
+    wear = Wear()
 
     def __init__(
         self, rng: Random, crash: Callable[[], None], committed: Callable[[Batch], None]
@@ -39,6 +114,56 @@ class Disk:
         """Numbers of commits at which the server is killed, and whether the commit is stored before."""
         self._crash = crash
         self._committed = committed
+
+    async def open(self) -> Store:
+        """As `Disk.open`."""
+        return DiskStore(self)
+
+    def killed(self) -> None:
+        """As `Disk.killed`: what is stored stays."""
+
+    def crash_at_commit(self, after: int, *, stored: bool) -> None:
+        """As `Disk.crash_at_commit`."""
+        self.crashes.append((self.commits + 1 + after, stored))
+
+    def crash_at_operation(self, rng: Random) -> None:
+        """As `Disk.crash_at_operation`; there is one operation, a commit."""
+        self.crash_at_commit(rng.randrange(4), stored=rng.choice((True, False)))
+
+    def fail_commits(self, count: int, *, stored: bool) -> None:
+        """As `Disk.fail_commits`."""
+        self.failures += [stored] * count
+
+    def fail_operation(self, rng: Random, *, forever: bool) -> Callable[[], None]:
+        """As `Disk.fail_operation`; there is one operation, a commit."""
+        if forever and rng.choice((True, False)):
+            return self.fill()
+        self.fail_commits(1, stored=rng.choice((True, False)))
+        return self._space
+
+    def fill(self) -> Callable[[], None]:
+        """As `Disk.fill`."""
+        self.full = True
+        return self._space
+
+    def _space(self) -> None:
+        self.full = False
+
+    def heal(self) -> None:
+        """As `Disk.heal`."""
+        self.full = False
+        self.failures.clear()
+        self.crashes.clear()
+
+    async def last_look(self) -> None:
+        """As `Disk.last_look`: memory loses nothing."""
+
+    def shut(self) -> None:
+        """As `Disk.shut`."""
+        self.full = True
+
+    async def aclose(self) -> None:
+        """As `Disk.aclose`."""
 
     async def commit(self, batch: Batch) -> None:
         """Store one batch, or fail, or be killed."""
@@ -66,7 +191,7 @@ class Disk:
 class DiskStore:
     """A store on the disk, as one server process has it open. See `ports.Store`."""
 
-    def __init__(self, disk: Disk) -> None:
+    def __init__(self, disk: MemoryDisk) -> None:
         self._disk = disk
 
     async def load(self) -> Loaded:

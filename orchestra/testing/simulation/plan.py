@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from random import Random
+from typing import Literal, get_args
 
 import attrs
 
@@ -14,6 +15,11 @@ TROUBLES_MAX = 12
 TROUBLE_MS_MAX = 60_000
 LASTS_MS = (10, 300, 1_500, 4_000, 9_000, 20_000)
 LATENCIES_MS = (1, 10, 200)
+SQLITE_SHARE = 0.25
+"""Of the plans that may have either store: the real one takes longer."""
+
+Keeping = Literal["memory", "sqlite"]
+STORES: tuple[Keeping, ...] = get_args(Keeping)
 
 _TROUBLE = re.compile(r"([a-z_]+)@(\d+):([a-z0-9]+):(\d+):(\d+)")
 
@@ -50,16 +56,18 @@ class Plan:
         seed: Of all chance: latencies, where streams are cut, ids, jitter.
         latency_ms: The longest that bytes are on their way when nothing is wrong.
         troubles: What goes wrong.
+        store: Where the server keeps everything: in ``memory``, or with the real store in ``sqlite`` on a simulated drive.
     """
 
     seed: int
     latency_ms: int = 10
     troubles: tuple[Trouble, ...] = ()
+    store: Keeping = "memory"
 
     def __str__(self) -> str:
-        return " ".join(
-            [f"seed={self.seed}", f"latency={self.latency_ms}", *map(str, self.troubles)]
-        )
+        words = [f"seed={self.seed}", f"latency={self.latency_ms}"]
+        words += [f"store={self.store}"] if self.store != "memory" else []
+        return " ".join([*words, *map(str, self.troubles)])
 
     @classmethod
     def read(cls, text: str) -> Plan:
@@ -70,6 +78,7 @@ class Plan:
             Malformed: A word of it is none of a plan.
         """
         seed, latency_ms = 0, 10
+        store: Keeping = "memory"
         troubles: list[Trouble] = []
         for word in text.split():
             name, _, number = word.partition("=")
@@ -78,28 +87,48 @@ class Plan:
                 seed, latency_ms = (
                     (int(number), latency_ms) if name == "seed" else (seed, int(number))
                 )
+            elif name == "store" and number in STORES:
+                store = number
             elif found is not None:
                 kind, at_ms, place, lasts_ms, which = found.groups()
                 troubles.append(Trouble(int(at_ms), kind, place, int(lasts_ms), int(which)))
             else:
                 remedy = "write it as it was printed: seed=1 latency=10 kill@1200:w1:900:0"
                 raise Malformed(f"{word!r} is no part of a plan", where="plan", remedy=remedy)
-        return cls(seed, latency_ms, tuple(troubles))
+        return cls(seed, latency_ms, tuple(troubles), store)
+
+
+_OF_THE_SERVER = frozenset(
+    {
+        "crash_at_commit",
+        "crash_at_operation",
+        "fail_commit",
+        "fail_operation",
+        "full_disk",
+        "step_clock",
+    }
+)
 
 
 def places_of(kind: str, workers: Sequence[str]) -> tuple[str, ...]:
     """Whom a fault may meet."""
     if kind in ("vanish", "drain"):
         return tuple(workers)
-    if kind in ("crash_at_commit", "fail_commit", "full_disk", "step_clock"):
+    if kind in _OF_THE_SERVER:
         return ("server",)
     if kind in ("cut", "reset", "slow"):
         return (*workers, "people")
     return ("server", *workers)
 
 
-def draw(seed: int, faults: frozenset[str], workers: Sequence[str]) -> Plan:
-    """The plan of a seed: some of the faults, so that those that hide one another are also met alone (swarm testing)."""
+def draw(
+    seed: int, faults: frozenset[str], workers: Sequence[str], store: Keeping | None = None
+) -> Plan:
+    """
+    The plan of a seed: some of the faults, so that those that hide one another are also met alone (swarm testing).
+
+    ``store`` is drawn too, unless it is given.
+    """
     rng = Random(f"plan {seed}")
     kinds = [kind for kind in sorted(faults) if rng.choice((True, False))]
     troubles = [
@@ -112,4 +141,6 @@ def draw(seed: int, faults: frozenset[str], workers: Sequence[str]) -> Plan:
         )
         for kind in (rng.choice(kinds) for _ in range(rng.randint(0, TROUBLES_MAX) if kinds else 0))
     ]
-    return Plan(seed, rng.choice(LATENCIES_MS), tuple(sorted(troubles)))
+    latency_ms = rng.choice(LATENCIES_MS)
+    drawn: Keeping = "sqlite" if rng.random() < SQLITE_SHARE else "memory"
+    return Plan(seed, latency_ms, tuple(sorted(troubles)), store or drawn)

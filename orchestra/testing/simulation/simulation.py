@@ -5,34 +5,29 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from hashlib import sha256
-from importlib import import_module
-from itertools import count
 from random import Random
 from typing import Any
-from unittest import mock
 
 import anyio
-import anyio.lowlevel
-import anyio.to_thread
 import attrs
 
 from orchestra.calls import Calls, TaskFunction
 from orchestra.client import Client, Job
 from orchestra.dialects.units import duration_ms
-from orchestra.engines import context as engine_context
 from orchestra.statemachine.commands import SubmitJob
 from orchestra.testing.diagram import Line
-from orchestra.testing.simulation.cluster import PORT, SERVER, Cluster, Shape
+from orchestra.testing.simulation.cluster import SERVER, Cluster, Shape
+from orchestra.testing.simulation.disk import Wear
+from orchestra.testing.simulation.drive import loaded_dice
 from orchestra.testing.simulation.loop import SimulatedLoop
-from orchestra.testing.simulation.network import Factory, Port
+from orchestra.testing.simulation.network import Factory
+from orchestra.testing.simulation.outside import outside_of_time, real_store
 from orchestra.testing.simulation.people import PatientAsker
 from orchestra.testing.simulation.plan import Plan
 from orchestra.testing.simulation.troubles import TROUBLES
 from orchestra.testing.simulation.truth import Violated
-from orchestra.transports import serve as serving
 
 SETTLED_S_MAX = 7 * 24 * 3_600.0
 """Once all has healed, everything has to end within so long."""
@@ -66,13 +61,17 @@ class NotInTime(AssertionError):
 
 @attrs.frozen(slots=True)
 class Simulated:
-    """What came of one simulation: simulated milliseconds, callbacks of the loop, commits, its story, and a digest of its last rows."""
+    """
+    What came of one simulation: simulated milliseconds, callbacks of the loop, commits, its story, and a digest of it, of its last rows,
+    and of all that was done to its drive.
+    """
 
     simulated_ms: int
     callbacks: int
     commits: int
     lines: tuple[Line, ...]
     digest: str
+    wear: Wear
 
 
 class Simulation:
@@ -170,11 +169,12 @@ def play(test: Test, shape: Shape, plan: Plan) -> Simulated:
         Failed: The test raised, or an invariant is broken; with the story as far as it went.
     """
     loop = _Loop()
-    cluster = Cluster(loop, shape, plan)
-    loop.network = cluster.network
-    with _outside_of_time(loop), _Ending(loop, cluster):
-        loop.run_until_complete(_played(test, cluster, plan))
-        return _told(loop, cluster)
+    with outside_of_time(loop), loaded_dice(Random(f"dice {plan.seed}")):
+        cluster = Cluster(loop, shape, plan)
+        loop.network = cluster.network
+        with real_store(loop, cluster.disk), _Ending(loop, cluster):
+            loop.run_until_complete(_played(test, cluster, plan))
+            return _told(loop, cluster)
 
 
 @attrs.frozen(slots=True)
@@ -198,8 +198,9 @@ class _Ending:
 def _told(loop: SimulatedLoop, cluster: Cluster) -> Simulated:
     rows = sorted((key, repr(record)) for key, record in cluster.truth.rows.items())
     lines = tuple(cluster.truth.lines)
-    digest = sha256(repr((rows, lines)).encode()).hexdigest()
-    return Simulated(cluster.now_ms(), loop.callbacks, cluster.disk.commits, lines, digest)
+    digest = sha256(repr((rows, lines, cluster.disk.fingerprint)).encode()).hexdigest()
+    disk = cluster.disk
+    return Simulated(cluster.now_ms(), loop.callbacks, disk.commits, lines, digest, disk.wear)
 
 
 class _Loop(SimulatedLoop):
@@ -241,6 +242,9 @@ async def _played(test: Test, cluster: Cluster, plan: Plan) -> None:
         cluster.truth.check()
         cluster.truth.reckon()
         simulation.look()
+        cluster.kill(SERVER)
+        await cluster.disk.last_look()
+        simulation.look()
 
 
 async def _settled(simulation: Simulation) -> None:
@@ -259,7 +263,7 @@ def _end(loop: SimulatedLoop, cluster: Cluster) -> None:
     """Unwind everything, the killed included, where it can do no harm any more."""
     loop.set_exception_handler(_unheard)
     cluster.network.heal()
-    cluster.disk.full = True
+    cluster.disk.shut()
     for process in (*cluster.graves, *cluster.processes.values()):
         process.rise()
     level = logging.root.manager.disable
@@ -276,6 +280,7 @@ def _end(loop: SimulatedLoop, cluster: Cluster) -> None:
                 task.cancel()
             loop.run_until_complete(asyncio.wait(tasks, timeout=60.0))
         loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(cluster.disk.aclose())
     finally:
         logging.disable(level)
         loop.close()
@@ -283,54 +288,3 @@ def _end(loop: SimulatedLoop, cluster: Cluster) -> None:
 
 def _unheard(_: asyncio.AbstractEventLoop, __: dict[str, Any]) -> None:
     """What is said by programs that are cut short is no news."""
-
-
-@contextmanager
-def _outside_of_time(loop: SimulatedLoop) -> Generator[None]:
-    """What would reach beyond the loop: threads run in it, and ports are its own."""
-
-    async def inline(function: Callable[..., Any], *args: object, **_: object) -> Any:
-        await anyio.lowlevel.checkpoint()
-        return function(*args)
-
-    log = logging.getLogger("orchestra")
-    with (
-        mock.patch.object(log, "handlers", [logging.NullHandler()]),
-        mock.patch.object(log, "propagate", False),
-        mock.patch.object(anyio.to_thread, "run_sync", inline),
-        _numbered_scopes(),
-        mock.patch.object(serving, "_bind", return_value=[Port("127.0.0.1", PORT)]),
-        mock.patch.object(engine_context, "time", _LoopTime(loop)),
-    ):
-        yield
-
-
-@contextmanager
-def _numbered_scopes() -> Generator[None]:
-    """Scopes stand in sets, and are cancelled in their order: it must not depend on where in memory they are."""
-    # The class of the backend; the public name makes one of it inside a loop only.
-    kind: Any = import_module("anyio._backends._asyncio").CancelScope
-    numbers: dict[int, int] = {}
-
-    def make(cls: Any, *_: Any, **__: Any) -> Any:
-        scope = object.__new__(cls)
-        numbers[id(scope)] = next(following)
-        return scope
-
-    def number_of(scope: Any) -> int:
-        return numbers.get(id(scope)) or object.__hash__(scope)
-
-    following = count(1)
-    with (
-        mock.patch.object(kind, "__new__", make),
-        mock.patch.object(kind, "__hash__", number_of),
-    ):
-        yield
-
-
-@attrs.frozen(slots=True)
-class _LoopTime:
-    loop: SimulatedLoop
-
-    def monotonic(self) -> float:
-        return self.loop.time()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from random import Random
 from types import MappingProxyType
 
 from orchestra.testing.simulation.cluster import SERVER, Cluster
@@ -23,8 +24,12 @@ def _vanish(cluster: Cluster, trouble: Trouble) -> None:
 
 def _crash_at_commit(cluster: Cluster, trouble: Trouble) -> None:
     """``number`` says after how many commits (halved), and whether it is stored before (odd)."""
-    at = cluster.disk.commits + 1 + trouble.number // 2
-    cluster.disk.crashes.append((at, bool(trouble.number % 2)))
+    cluster.disk.crash_at_commit(trouble.number // 2, stored=bool(trouble.number % 2))
+
+
+def _crash_at_operation(cluster: Cluster, trouble: Trouble) -> None:
+    """Which one, and what survives, is drawn from all of the trouble."""
+    cluster.disk.crash_at_operation(Random(str(trouble)))
 
 
 def _freeze(cluster: Cluster, trouble: Trouble) -> None:
@@ -55,17 +60,20 @@ def _fail_commit(cluster: Cluster, trouble: Trouble) -> None:
     """``number``: odd is stored all the same; of 6 and 7 there are three in a row."""
     stored = bool(trouble.number % 2)
     cluster.truth.tell(SERVER, f"has a disk that fails ({'stored' if stored else 'not stored'})")
-    cluster.disk.failures += [stored] * (3 if trouble.number > 5 else 1)  # noqa: PLR2004 - as the docstring says
+    cluster.disk.fail_commits(3 if trouble.number > 5 else 1, stored=stored)  # noqa: PLR2004 - as the docstring says
+
+
+def _fail_operation(cluster: Cluster, trouble: Trouble) -> None:
+    """Odd: until the trouble ends, even: once. Which one, and how, is drawn from all of the trouble."""
+    forever = bool(trouble.number % 2)
+    cluster.truth.tell(SERVER, f"has a disk that fails {'for a while' if forever else 'once'}")
+    mended = cluster.disk.fail_operation(Random(str(trouble)), forever=forever)
+    cluster.later(trouble.lasts_ms / 1_000, mended)
 
 
 def _full_disk(cluster: Cluster, trouble: Trouble) -> None:
     cluster.truth.tell(SERVER, "has a full disk")
-    cluster.disk.full = True
-
-    def space() -> None:
-        cluster.disk.full = False
-
-    cluster.later(trouble.lasts_ms / 1_000, space)
+    cluster.later(trouble.lasts_ms / 1_000, cluster.disk.fill())
 
 
 def _step_clock(cluster: Cluster, trouble: Trouble) -> None:
@@ -83,11 +91,13 @@ TROUBLES: Mapping[str, Callable[[Cluster, Trouble], None]] = MappingProxyType(
         "kill": _kill,
         "vanish": _vanish,
         "crash_at_commit": _crash_at_commit,
+        "crash_at_operation": _crash_at_operation,
         "freeze": _freeze,
         "cut": _cut,
         "reset": _reset,
         "slow": _slow,
         "fail_commit": _fail_commit,
+        "fail_operation": _fail_operation,
         "full_disk": _full_disk,
         "step_clock": _step_clock,
         "drain": _drain,

@@ -1,0 +1,101 @@
+"""What would reach beyond a simulation, put in its place: threads, ports, logs, clocks, and the order of sets."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from importlib import import_module
+from itertools import count
+from typing import Any
+from unittest import mock
+
+import anyio
+import anyio.from_thread
+import anyio.lowlevel
+import anyio.to_thread
+import attrs
+
+from orchestra.engines import context as engine_context
+from orchestra.storage import sqlite, sqlite_files
+from orchestra.testing.simulation.cluster import PORT
+from orchestra.testing.simulation.disk import Disk
+from orchestra.testing.simulation.drive import Drive
+from orchestra.testing.simulation.loop import SimulatedLoop
+from orchestra.testing.simulation.network import Port
+from orchestra.testing.simulation.sqlite_disk import SqliteDisk
+from orchestra.transports import serve as serving
+
+
+@contextmanager
+def outside_of_time(loop: SimulatedLoop) -> Generator[None]:
+    """What would reach beyond the loop: threads run in it, and ports are its own."""
+
+    async def inline(function: Callable[..., Any], *args: object, **_: object) -> Any:
+        await anyio.lowlevel.checkpoint()
+        return function(*args)
+
+    log = logging.getLogger("orchestra")
+    with (
+        mock.patch.object(log, "handlers", [logging.NullHandler()]),
+        mock.patch.object(log, "propagate", False),
+        mock.patch.object(anyio.to_thread, "run_sync", inline),
+        mock.patch.object(anyio.from_thread, "check_cancelled"),
+        _numbered_scopes(),
+        mock.patch.object(serving, "_bind", return_value=[Port("127.0.0.1", PORT)]),
+        mock.patch.object(engine_context, "time", _LoopTime(loop)),
+    ):
+        yield
+
+
+@contextmanager
+def real_store(loop: SimulatedLoop, disk: Disk) -> Generator[None]:
+    """The real store measures how long its drive takes, and moves its log when it is long."""
+    if not isinstance(disk, SqliteDisk):
+        yield
+        return
+    with (
+        mock.patch.object(sqlite, "time", _DriveTime(loop, disk.drive)),
+        mock.patch.object(sqlite_files, "CHECKPOINT_PAGES", disk.checkpoint_pages),
+    ):
+        yield
+
+
+@contextmanager
+def _numbered_scopes() -> Generator[None]:
+    """Scopes stand in sets, and are cancelled in their order: it must not depend on where in memory they are."""
+    # The class of the backend; the public name makes one of it inside a loop only.
+    kind: Any = import_module("anyio._backends._asyncio").CancelScope
+    numbers: dict[int, int] = {}
+
+    def make(cls: Any, *_: Any, **__: Any) -> Any:
+        scope = object.__new__(cls)
+        numbers[id(scope)] = next(following)
+        return scope
+
+    def number_of(scope: Any) -> int:
+        return numbers.get(id(scope)) or object.__hash__(scope)
+
+    following = count(1)
+    with (
+        mock.patch.object(kind, "__new__", make),
+        mock.patch.object(kind, "__hash__", number_of),
+    ):
+        yield
+
+
+@attrs.frozen(slots=True)
+class _LoopTime:
+    loop: SimulatedLoop
+
+    def monotonic(self) -> float:
+        return self.loop.time()
+
+
+@attrs.frozen(slots=True)
+class _DriveTime:
+    loop: SimulatedLoop
+    drive: Drive
+
+    def perf_counter(self) -> float:
+        return self.loop.time() + self.drive.busy_s
