@@ -62,7 +62,12 @@ class Target:
 
 @dataclass(frozen=True)
 class Measure:
-    """One measure: what runs, which of the printed figures to show (name, heading, decimals), and what must hold."""
+    """
+    One measure: what runs, which of the printed figures to show (name, heading, decimals), and what must hold.
+
+    ``flush_delay_ms`` makes every flush of its contenders take longer, as on a disk that really flushes; several measures may have one
+    ``id`` with different delays.
+    """
 
     id: str
     title: str
@@ -70,6 +75,12 @@ class Measure:
     columns: tuple[tuple[str, str, int], ...]
     targets: tuple[Target, ...] = ()
     remark: str = ""
+    flush_delay_ms: float = 0.0
+
+    @property
+    def key(self) -> str:
+        """What ``--only`` and RESULTS.md call it: the id, and the delay where there is one."""
+        return self.id + (f"+{self.flush_delay_ms:g}ms" if self.flush_delay_ms else "")
 
 
 Figures = dict[str, float]

@@ -30,10 +30,11 @@ def verdicts(taken: Taken) -> list[tuple[Target, tuple[float, float, float], boo
     return found
 
 
-def render(taken: Taken, command: str, flush_delay_ms: float) -> str:
+def render(taken: Taken, command: str) -> str:
     """The section of one measure as Markdown."""
     measure = taken.measure
-    slower = f", each flush {flush_delay_ms:g} ms slower" if flush_delay_ms else ""
+    delay_ms = measure.flush_delay_ms
+    slower = f", each flush {delay_ms:g} ms slower" if delay_ms else ""
     lines = [f"## {measure.id}: {measure.title}{slower}", ""]
     shown = [
         column
@@ -106,10 +107,9 @@ def _commit() -> str:
     return told.stdout.strip() or "unknown"
 
 
-def write(measure: Measure, text: str, flush_delay_ms: float) -> None:
+def write(measure: Measure, text: str) -> None:
     """Put the section into RESULTS.md in place of the former one of the same measure."""
-    key = measure.id + (f"+{flush_delay_ms:g}ms" if flush_delay_ms else "")
-    begin, end = f"<!-- {key} -->", f"<!-- /{key} -->"
+    begin, end = f"<!-- {measure.key} -->", f"<!-- /{measure.key} -->"
     section = f"{begin}\n{text}{end}\n"
     before = RESULTS.read_text() if RESULTS.exists() else PREFACE
     pattern = re.compile(re.escape(begin) + r".*?" + re.escape(end) + r"\n", re.DOTALL)

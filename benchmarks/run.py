@@ -11,6 +11,8 @@ import argparse
 import os
 import subprocess
 import sys
+import time
+from dataclasses import replace
 
 import peers
 from frame import HERE, Measure, take
@@ -26,11 +28,13 @@ def say(text: str) -> None:
 
 def chosen_measures(only: str) -> list[Measure]:
     """The measures named in a comma-separated list; all for an empty one."""
-    wanted = [each.strip().upper() for each in only.split(",") if each.strip()] or list(MEASURES)
-    unknown = [each for each in wanted if each not in MEASURES]
+    by_key = {each.key.upper(): each for each in MEASURES}
+    wanted = [each.strip().upper() for each in only.split(",") if each.strip()] or list(by_key)
+    unknown = [each for each in wanted if each not in by_key]
     if unknown:
-        raise SystemExit(f"no such measure: {', '.join(unknown)}; there are {', '.join(MEASURES)}")
-    return [MEASURES[each] for each in wanted]
+        there = ", ".join(each.key for each in MEASURES)
+        raise SystemExit(f"no such measure: {', '.join(unknown)}; there are {there}")
+    return [by_key[each] for each in wanted]
 
 
 def slow_flushes(delay_ms: float) -> dict[str, str]:
@@ -57,22 +61,30 @@ def main() -> int:
     parser.add_argument(
         "--rounds", type=int, default=3, help="rounds, interleaved; medians are shown"
     )
-    parser.add_argument("--flush-delay-ms", type=float, default=0.0, help="make every flush slower")
+    parser.add_argument(
+        "--flush-delay-ms", type=float, default=0.0, help="make every flush slower, in all measures"
+    )
     parser.add_argument("--no-write", action="store_true", help="leave RESULTS.md as it is")
     chosen = parser.parse_args()
     selected = chosen_measures(chosen.only)
+    if chosen.flush_delay_ms:
+        delay_ms = chosen.flush_delay_ms
+        slowed = {each.id: replace(each, flush_delay_ms=delay_ms) for each in selected}
+        selected = list(slowed.values())
     for peer in sorted({each.peer for measure in selected for each in measure.contenders} - {""}):
         peers.prepare(peer, say)
-    environment = slow_flushes(chosen.flush_delay_ms) if chosen.flush_delay_ms else {}
     command = "python benchmarks/run.py " + " ".join(sys.argv[1:])
     all_met = True
     for measure in selected:
-        say(f"{measure.id}: {measure.title} (load {os.getloadavg()[0]:.1f})")
+        began = time.monotonic()
+        say(f"{measure.key}: {measure.title} (load {os.getloadavg()[0]:.1f})")
+        environment = slow_flushes(measure.flush_delay_ms) if measure.flush_delay_ms else {}
         taken = take(measure, chosen.rounds, peers.python_of, environment, say)
-        text = render(taken, command.strip(), chosen.flush_delay_ms)
+        say(f"{measure.key}: {time.monotonic() - began:.0f} s")
+        text = render(taken, command.strip())
         sys.stdout.write(text + "\n")
         if not chosen.no_write:
-            write(measure, text, chosen.flush_delay_ms)
+            write(measure, text)
         all_met = all_met and all(met or target.goal for target, _, met in verdicts(taken))
     return 0 if all_met else 1
 

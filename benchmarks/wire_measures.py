@@ -59,4 +59,51 @@ SUBMITS = Measure(
     ),
 )
 
-WIRE_MEASURES = (SUBMITS,)
+OURS = "orchestra"
+ECHO = "bare echo, our server"
+EXPIRY = "orchestra, the core alone"
+
+BEATS = Measure(
+    id="P6",
+    title="10,000 workers on websockets, each beating every 2 s, the server on one core",
+    contenders=(
+        Contender(ECHO, "heartbeats.py", ("--server", "echo")),
+        Contender(OURS, "heartbeats.py", ("--server", "ours")),
+        Contender(EXPIRY, "ours_expiry.py"),
+    ),
+    columns=(
+        ("core_percent", "core used %", 0),
+        ("cpu_us", "CPU µs a beat", 0),
+        ("missed_percent", "beats missed %", 1),
+        ("p50_ms", "answer p50 ms", 1),
+        ("p99_ms", "p99 ms", 1),
+        ("most_beats_per_s", "most beats/s", 0),
+        ("kib_per_connection", "KiB a connection", 1),
+        ("connects_per_s", "joins/s", 0),
+        ("expiry_us", "CPU µs a lost worker", 0),
+        ("expiry_growth", "times that among 1,000", 2),
+        ("look_us", "µs of deadlines a beat", 1),
+    ),
+    targets=(
+        Target("10,000 workers take at most 0.4 of the core", OURS, "core_percent", at_most=40),
+        Target(
+            "at least 0.6 times the bare echo of the same server",
+            OURS,
+            "most_beats_per_s",
+            (ECHO,),
+            at_least=0.6,
+        ),
+        Target("≤ 40 KiB a connection", OURS, "kib_per_connection", at_most=40),
+        Target(
+            "a worker lost among 10,000 costs at most twice one among 1,000",
+            EXPIRY,
+            "expiry_growth",
+            at_most=2,
+        ),
+    ),
+    remark=(
+        "Each worker has a connection of its own, joins, watches its orders as the agent does, and beats; a beat is missed when the former "
+        "one is unanswered. Most: 1,000 of them beat as fast as they are answered. The echo sends back messages of the same length. "
+        "Memory is what the server grew by while all connected. Lost: 1,000 workers fall silent while the others live on."
+    ),
+)
