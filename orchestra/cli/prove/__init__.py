@@ -46,6 +46,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "fuzz",
             "Feed hostile input to every surface: it is taken or refused, nothing else.",
         ),
+        "sockets": (
+            "sockets",
+            "Do to real servers what hostile sockets do: odd bytes, rule-breaking frames, slowness, floods.",
+        ),
     }
 )
 """Each command with its module, and what it does. Only the module of the one that is called for is loaded."""

@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import anyio
@@ -28,20 +28,32 @@ class Server:
     Args:
         folder: Where its file and its last words are.
         words: What is run; the options that name file and address are added.
+        settings: Variables of its environment beside those of this process.
     """
 
     def __init__(
-        self, folder: Path, words: Sequence[str] = (sys.executable, "-m", "orchestra")
+        self,
+        folder: Path,
+        words: Sequence[str] = (sys.executable, "-m", "orchestra"),
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self.port = _free_port()
         self._words = words
+        self._settings = dict(settings or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         """Where it is."""
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """Of its process. Raises `RuntimeError` when it has died."""
+        if self._process is None or self._process.poll() is not None:
+            raise RuntimeError(f"the server died: {self._last_words()}")
+        return self._process.pid
 
     async def start(self) -> None:
         """Start it, and wait until it answers."""
@@ -58,7 +70,11 @@ class Server:
         with (self.folder / "served.log").open("ab") as talk:
             # Not awaited: it is killed from outside of any task.
             self._process = subprocess.Popen(  # noqa: S603, ASYNC220 - this very Python and this very package
-                words, stdin=subprocess.DEVNULL, stdout=talk, stderr=talk, env=dict(os.environ)
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=talk,
+                stderr=talk,
+                env={**os.environ, **self._settings},
             )
         with anyio.fail_after(START_S):
             async with connect(self.url) as client:
