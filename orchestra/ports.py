@@ -14,23 +14,10 @@ from orchestra.statemachine.commands import Command
 from orchestra.statemachine.queries import Query
 from orchestra.statemachine.records import Cause, Record
 from orchestra.statemachine.replies import Order
+from orchestra.statemachine.story import Moved
 from orchestra.statemachine.values import value
 
 R = TypeVar("R")
-
-
-@value
-class Moved:
-    """One entry of the story. ``number`` is its cursor: entries are numbered without gaps, and never again."""
-
-    number: int
-    at_ms: int
-    kind: str
-    id: str
-    source: str
-    verb: str
-    target: str
-    reason: str
 
 
 @value
@@ -52,14 +39,14 @@ class Batch:
         number: The stored batch number plus one; it fences a second writer.
         puts: New rows, the newest for each (kind, id).
         drops: Rows to delete, as (kind, id).
-        story: What moved, in order.
+        story: What moved, in order; a `Told` costs least.
         logs: Pieces of output. Storing the same piece twice changes nothing.
     """
 
     number: int
     puts: tuple[Record, ...] = ()
     drops: tuple[tuple[str, str], ...] = ()
-    story: tuple[Moved, ...] = ()
+    story: Sequence[Moved] = ()
     logs: tuple[LogChunk, ...] = ()
 
 

@@ -57,6 +57,7 @@ from orchestra.statemachine.records import Record
 from orchestra.statemachine.replies import JobPage, Overview
 from orchestra.statemachine.reports import AttemptsReported, Happening
 from orchestra.statemachine.state import recall
+from orchestra.statemachine.story import Entry, Told
 
 R = TypeVar("R")
 
@@ -189,7 +190,7 @@ class Orchestrator:
             outcome = step(self._state, stimulus)
             ask.reply = outcome.reply
             outcomes.append((ask, outcome))
-        batch = self._batch(outcomes, logs, now_ms)
+        batch = self._batch(outcomes, logs)
         if batch is not None and not await self._commit(batch, asks):
             return
         for ask in asks:
@@ -203,26 +204,22 @@ class Orchestrator:
             self._feed.tell(batch.story)
 
     def _batch(
-        self, outcomes: list[tuple[Ask | None, Outcome]], logs: list[LogChunk], now_ms: int
+        self, outcomes: list[tuple[Ask | None, Outcome]], logs: list[LogChunk]
     ) -> Batch | None:
         """Fold outcomes together; the newest row of each id wins. None when there is nothing durable in them."""
         puts: dict[tuple[str, str], Record] = {}
         drops: dict[tuple[str, str], None] = {}
-        story: list[Moved] = []
-        number = self._story_number
+        entries: list[Entry] = []
         for _, outcome in outcomes:
             puts.update(outcome.changes)
             for dropped in outcome.drops:
                 puts.pop(dropped, None)
                 drops[dropped] = None
-            for kind, id, source, verb, target, reason in outcome.story:
-                number += 1
-                story.append(Moved(number, now_ms, kind, id, source, verb, target, reason))
-        if not (puts or drops or story or logs):
+            entries.extend(outcome.entries)
+        if not (puts or drops or entries or logs):
             return None
-        return Batch(
-            self._number + 1, tuple(puts.values()), tuple(drops), tuple(story), tuple(logs)
-        )
+        story = Told(self._story_number + 1, entries)
+        return Batch(self._number + 1, tuple(puts.values()), tuple(drops), story, tuple(logs))
 
     async def _commit(self, batch: Batch, asks: list[Ask]) -> bool:
         """The one place where anything becomes durable. False when it did not: then the asks know already."""

@@ -60,11 +60,13 @@ def _running(tx: Transaction, attempt: Attempt) -> None:
 
 
 def _end(tx: Transaction, attempt: Attempt, report: AttemptReport) -> None:
-    message = report.message[: limits.REASON_CHARS_MAX]
-    end: dict[str, object] = {"exit_code": report.exit_code, "signal": report.signal[:32]}
+    signal = report.signal[:32]
     if report.happening is Happening.COMPLETED:
-        complete(tx, attempt, report.result, **end)
-    elif report.happening is Happening.FAILED and report.cause is not Cause.LOST:
+        complete(tx, attempt, report.result, exit_code=report.exit_code, signal=signal)
+        return
+    message = report.message[: limits.REASON_CHARS_MAX]
+    end: dict[str, object] = {"exit_code": report.exit_code, "signal": signal}
+    if report.happening is Happening.FAILED and report.cause is not Cause.LOST:
         fail(tx, attempt, report.cause or Cause.ERROR, message, **end)
     else:
         stopped(tx, attempt, report.cause or Cause.CANCELLED, message, **end)

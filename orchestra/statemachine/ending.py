@@ -5,8 +5,20 @@ from __future__ import annotations
 from random import Random
 
 from orchestra.statemachine.lifecycles import AttemptStatus, TaskStatus, Verb
-from orchestra.statemachine.records import Attempt, Cause, Stage, Task
+from orchestra.statemachine.records import (
+    Attempt,
+    Cause,
+    Stage,
+    Task,
+    attempt_completed,
+    task_completed,
+)
+from orchestra.statemachine.runs import completed
 from orchestra.statemachine.transaction import Transaction
+
+_SEEN = (Verb.COMPLETE,)
+_SEEN_LATE = (Verb.RUN, Verb.COMPLETE)
+"""Work that ended before it was told that it runs: both moves are told, and the row is stored once."""
 
 
 def backoff_ms(stage: Stage, failures: int, rng: Random) -> int:
@@ -20,26 +32,29 @@ def backoff_ms(stage: Stage, failures: int, rng: Random) -> int:
     return full - rng.randrange(full // 2 + 1)
 
 
-def complete(tx: Transaction, attempt: Attempt, result: bytes | None, **end: object) -> None:
+def complete(
+    tx: Transaction,
+    attempt: Attempt,
+    result: bytes | None,
+    *,
+    exit_code: int | None = None,
+    signal: str = "",
+) -> None:
     """The worker says that the work is done. A task that is being cancelled stays cancelled; the result is kept."""
-    seen = (
-        (Verb.RUN, Verb.COMPLETE) if attempt.status is AttemptStatus.STARTED else (Verb.COMPLETE,)
-    )
-    tx.follow(
-        attempt,
-        seen,
-        started_at_ms=attempt.started_at_ms or tx.now_ms,
-        ended_at_ms=tx.now_ms,
-        result=result,
-        rung_until_ms=None,
-        **end,
-    )
     task = tx.get(Task, attempt.task_id)
+    seen = _SEEN_LATE if attempt.status is AttemptStatus.STARTED else _SEEN
+    path = tx.path("attempt", attempt.status, seen)
+    ended = attempt_completed(attempt, tx.now_ms, result, exit_code, signal)
     if task.status is TaskStatus.CANCELLING:
+        tx.keep("attempt", attempt, ended, path)
+        tx.state.index.replace(attempt, ended)
         close(tx, task, "it completed before the stop reached it")
         return
-    seen = (Verb.RUN, Verb.COMPLETE) if task.status is TaskStatus.LEASED else (Verb.COMPLETE,)
-    tx.follow(task, seen, ended_at_ms=tx.now_ms, worker_id=None, cause=Cause.NONE, reason="")
+    seen = _SEEN_LATE if task.status is TaskStatus.LEASED else _SEEN
+    task_path = tx.path("task", task.status, seen)
+    tx.keep("attempt", attempt, ended, path)
+    tx.keep("task", task, task_completed(task, tx.now_ms), task_path)
+    completed(tx.state, task, attempt)
 
 
 def fail(tx: Transaction, attempt: Attempt, cause: Cause, message: str, **end: object) -> None:

@@ -1,8 +1,8 @@
 """
 Derived look-ups: everything here follows from the rows and is rebuilt by `state.load`.
 
-Only `Index.replace` changes it when rows change. The heaps and ``finished`` are lazy: they may hold entries that are stale or there
-twice, so readers check the row, and what they drop on the way changes no decision.
+Only `Index.replace` changes it when rows change, and `runs`, which follows many rows at once. The heaps and ``finished`` are lazy: they
+may hold entries that are stale or there twice, so readers check the row, and what they drop on the way changes no decision.
 """
 
 from __future__ import annotations
@@ -234,17 +234,24 @@ class Index:
             self._dequeue(task)
 
     def _enqueue(self, task: Task) -> None:
-        queue = self.queues.get(task.stage_id)
-        if queue is None:
-            queue = self.queues[task.stage_id] = deque()
-        queue.append(task.id)
         stage = self._rows["stage"].get(task.stage_id)
         job = self._rows["job"].get(task.job_id)
-        if not isinstance(stage, Stage) or not isinstance(job, Job):
-            return
+        if isinstance(stage, Stage) and isinstance(job, Job):
+            self.enqueue([task.id], stage, job, task.queued_at_ms)
+        else:
+            self.queues.setdefault(task.stage_id, deque()).append(task.id)
+
+    def enqueue(self, task_ids: list[str], stage: Stage, job: Job, queued_at_ms: int) -> None:
+        """Tasks of a stage stand at the end of its queue from now on."""
+        queue = self.queues.get(stage.id)
+        if queue is None:
+            queue = self.queues[stage.id] = deque()
+        was_empty = not queue
+        queue.extend(task_ids)
         if stage.queue_ms_max is not None:
-            self.arm(task.queued_at_ms + stage.queue_ms_max, "task", task.id)
-        if len(queue) == 1:
+            for task_id in task_ids:
+                self.arm(queued_at_ms + stage.queue_ms_max, "task", task_id)
+        if was_empty:
             self.offer(stage, job)
 
     def _dequeue(self, task: Task) -> None:
@@ -307,13 +314,18 @@ class Index:
             held.pop(attempt.task_id, None)
         task = self._rows["task"].get(attempt.task_id)
         stage = self._rows["stage"].get(task.stage_id) if isinstance(task, Task) else None
-        if isinstance(stage, Stage) and stage.needs:
-            used = self.used.setdefault(attempt.worker_id, {})
-            for name, amount in stage.needs:
-                used[name] = used.get(name, 0) + sign * amount
+        if isinstance(stage, Stage):
+            self.use(attempt.worker_id, stage, sign)
         worker = self._rows["worker"].get(attempt.worker_id)
         if isinstance(worker, Worker):
-            self._free(worker)
+            self.see_room(worker)
+
+    def use(self, worker_id: str, stage: Stage, times: int) -> None:
+        """A worker's resources are taken so many times as a task of the stage needs them; given back below 0."""
+        if stage.needs:
+            used = self.used.setdefault(worker_id, {})
+            for name, amount in stage.needs:
+                used[name] = used.get(name, 0) + times * amount
 
     def _worker(self, old: Worker | None, new: Worker | None) -> None:
         if new is None:
@@ -327,7 +339,7 @@ class Index:
         named = self.worker_names.get(new.name)
         if named is None or named <= new.id:
             self.worker_names[new.name] = new.id
-        self._free(new)
+        self.see_room(new)
         if new.status is WorkerStatus.LEFT and new.left_at_ms is not None:
             self.arm(new.left_at_ms, "worker", new.id)
         elif (old is None or old.status is not new.status) and new.status is not WorkerStatus.LOST:
@@ -342,7 +354,8 @@ class Index:
         else:
             del self.worker_names[name]
 
-    def _free(self, worker: Worker) -> None:
+    def see_room(self, worker: Worker) -> None:
+        """Whether a worker is given more."""
         held = self.held.get(worker.id)
         if (
             worker.status is WorkerStatus.ONLINE

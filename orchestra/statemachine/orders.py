@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from orchestra.statemachine.records import Attempt, Job, Rung, Span, Stage, Task
 from orchestra.statemachine.replies import Order
 from orchestra.statemachine.state import State
@@ -14,31 +12,32 @@ def item_of(stage: Stage, offset: int) -> bytes:
     if stage.over is None:
         return b""
     if isinstance(stage.over, Span):
-        return json.dumps(stage.over.start + offset * stage.over.step).encode()
+        return b"%d" % (stage.over.start + offset * stage.over.step)
     return stage.over[offset]
 
 
 def order_of(job: Job, stage: Stage, task: Task, attempt: Attempt) -> Order:
     """The order for an attempt: run it, or stop it when a stop was asked."""
     offset = task.position - stage.first
+    # By position: one is made for each attempt, and names cost as much as the making.
     return Order(
-        attempt_id=attempt.id,
-        task_id=task.id,
-        job_id=job.id,
-        job_number=job.number,
-        job_name=job.name,
-        stage=stage.name,
-        app=stage.app,
-        template=stage.template,
-        item=item_of(stage, offset),
-        position=task.position,
-        offset=offset,
-        number=attempt.number,
-        needs=stage.needs,
-        run_ms_max=stage.run_ms_max,
-        grace_ms=attempt.grace_ms,
-        rung=Rung.KILL if attempt.rung is Rung.UNCONFIRMED else attempt.rung,
-        reason=attempt.stop_reason,
+        attempt.id,
+        task.id,
+        job.id,
+        job.number,
+        job.name,
+        stage.name,
+        stage.app,
+        stage.template,
+        item_of(stage, offset),
+        task.position,
+        offset,
+        attempt.number,
+        stage.needs,
+        stage.run_ms_max,
+        attempt.grace_ms,
+        Rung.KILL if attempt.rung is Rung.UNCONFIRMED else attempt.rung,
+        attempt.stop_reason,
     )
 
 

@@ -45,24 +45,30 @@ def drain(tx: Transaction) -> None:
 
 def _after_task(tx: Transaction, new: Task, jobs: dict[str, None]) -> None:
     """An ended task may end its job, and lets others run or never run; a revived one does the opposite."""
-    is_final = new.status in TASK_FINAL
     jobs[new.job_id] = None
+    index = tx.state.index
+    if new.stage_id in index.dependents or new.stage_id in index.pairs:
+        _tell_dependents(tx, new)
+    if new.status is TaskStatus.FAILED and tx.find(Stage, new.stage_id) is not None:
+        job = tx.find(Job, new.job_id)
+        if job is not None and job.on_failure is OnFailure.STOP:
+            index.cancelling[job.id] = 1
+
+
+def _tell_dependents(tx: Transaction, new: Task) -> None:
     index = tx.state.index
     stage = tx.find(Stage, new.stage_id)
     if stage is None:
         return
     dependents = index.dependents.get(stage.id, ())
     if dependents:
+        is_final = new.status in TASK_FINAL
         tally = index.stage_tallies[stage.id]
         if not is_final or tally.broken or tally.completed == stage.size:
             for dependent in dependents:
                 index.reviews[dependent] = 0
     for dependent in index.pairs.get(stage.id, ()):
         review_one(tx, tx.get(Stage, dependent), new.position - stage.first)
-    if is_final and new.status is TaskStatus.FAILED:
-        job = tx.find(Job, new.job_id)
-        if job is not None and job.on_failure is OnFailure.STOP:
-            index.cancelling[job.id] = 1
 
 
 def _finish(tx: Transaction, job_id: str) -> None:

@@ -11,19 +11,21 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
+from itertools import islice
 
-from orchestra.statemachine import ids
+from orchestra.statemachine import ids, runs
 from orchestra.statemachine.effects import StartAttempt
 from orchestra.statemachine.index import Rank, Shape, shape_of
 from orchestra.statemachine.lifecycles import (
     JOB_SCHEDULABLE,
     AttemptStatus,
     JobStatus,
+    TaskStatus,
     Verb,
     WorkerStatus,
 )
 from orchestra.statemachine.orders import order_of
-from orchestra.statemachine.records import Attempt, Job, Stage, Task, Worker
+from orchestra.statemachine.records import Attempt, Job, Stage, Task, Worker, task_leased
 from orchestra.statemachine.state import State
 from orchestra.statemachine.transaction import Transaction
 
@@ -62,6 +64,19 @@ def lacking(state: State, worker: Worker, shape: Shape) -> str:
             if capacity.get(name, 0) - used.get(name, 0) < amount:
                 return name
     return ""
+
+
+def room(state: State, worker: Worker, shape: Shape) -> int:
+    """For how many tasks of a shape there is room just now, at least one. For a worker that is able and lacks nothing."""
+    held = state.index.held.get(worker.id, {})
+    fits = worker.slots - len(held)
+    if shape[2]:
+        used = state.index.used.get(worker.id, {})
+        capacity = dict(worker.capacity)
+        for name, amount in shape[2]:
+            if amount:
+                fits = min(fits, (capacity[name] - used.get(name, 0)) // amount)
+    return max(1, fits)
 
 
 def head(state: State, shape: Shape) -> Rank | None:
@@ -133,11 +148,11 @@ def match(tx: Transaction) -> None:
         chosen = _choose(state, tx.now_ms)
         if chosen is None:
             return
-        stage_id, worker = chosen
-        lease(tx, stage_id, worker)
+        lease(tx, *chosen)
 
 
-def _choose(state: State, now_ms: int) -> tuple[str, Worker] | None:
+def _choose(state: State, now_ms: int) -> tuple[str, Worker, int] | None:
+    """From the queue of which stage to whom next, and how many tasks at once without another choice in between."""
     candidates = heads(state)
     for number, (entry, shape) in enumerate(candidates):
         worker = _first_fit(state, shape, {})
@@ -153,8 +168,23 @@ def _choose(state: State, now_ms: int) -> tuple[str, Worker] | None:
             worker = _first_fit(state, shape, reserved)
             if worker is None:
                 continue
-        return entry[3], worker
+        return entry[3], worker, 1 if number else _in_a_row(state, candidates, worker)
     return None
+
+
+def _in_a_row(state: State, candidates: list[tuple[Rank, Shape]], worker: Worker) -> int:
+    """
+    How many tasks of the first stage in line would go to the worker one after the other, were each chosen for itself.
+
+    More than one only while no other worker is free and no other stage has the same rank in a queue of the same job.
+    """
+    index = state.index
+    entry, shape = candidates[0]
+    ahead = (entry[0], entry[1] + 1)
+    others = [*index.ready[shape][1:3], *(other for other, _ in candidates[1:2])]
+    if len(index.free) > 1 or any(other < ahead for other in others):
+        return 1
+    return min(len(index.queues[entry[3]]), room(state, worker, shape))
 
 
 def _anyone_reserves(state: State, ahead: list[tuple[Rank, Shape]], now_ms: int) -> bool:
@@ -175,42 +205,46 @@ def _first_fit(state: State, shape: Shape, reserved: dict[str, str]) -> Worker |
     return None
 
 
-def lease(tx: Transaction, stage_id: str, worker: Worker) -> Attempt:
+def lease(tx: Transaction, stage_id: str, worker: Worker, count: int) -> None:
     """
-    Give the first queued task of a stage to a worker, and have it started.
+    Give the first queued tasks of a stage to a worker, and have them started.
 
     The attempt number grows by one; every later report must quote it, so that an answer from a former holder is recognised.
 
     Source: TANGO REST guide, start(); the 2 s heartbeat of the same guide renews the lease.
     """
     index = tx.state.index
-    task = tx.get(Task, index.queues[stage_id][0])
     stage = tx.get(Stage, stage_id)
-    job = tx.get(Job, task.job_id)
+    job = tx.get(Job, stage.job_id)
+    tasks = [tx.get(Task, task_id) for task_id in islice(index.queues[stage_id], count)]
     if job.status is JobStatus.QUEUED:
         job = tx.move(job, Verb.RUN, started_at_ms=job.started_at_ms or tx.now_ms)
-    number = task.attempts + 1
-    task = tx.move(task, Verb.LEASE, attempts=number, worker_id=worker.id)
-    attempt = tx.create(
-        Attempt(
-            id=ids.attempt_id(task.id, number),
-            task_id=task.id,
-            job_id=task.job_id,
-            number=number,
-            worker_id=worker.id,
-            incarnation=worker.incarnation,
-            status=AttemptStatus.STARTED,
-            leased_at_ms=tx.now_ms,
+    leased_path = tx.path("task", TaskStatus.QUEUED, (Verb.LEASE,))
+    started_path = tx.path("attempt", "", (Verb.START,))
+    worker_id, incarnation = worker.id, worker.incarnation
+    attempts: list[Attempt] = []
+    for task in tasks:
+        number = task.attempts + 1
+        leased = task_leased(task, number, worker_id)
+        attempt = Attempt(
+            ids.attempt_id(task.id, number),
+            task.id,
+            job.id,
+            number,
+            worker_id,
+            incarnation,
+            AttemptStatus.STARTED,
+            tx.now_ms,
             grace_ms=stage.grace_ms,
-        ),
-        Verb.START,
-        reason=worker.name,
-    )
-    if worker.id in index.free:  # take workers in turn
-        del index.free[worker.id]
-        index.free[worker.id] = None
-    tx.emit(StartAttempt(worker.id, worker.incarnation, order_of(job, stage, task, attempt)))
-    return attempt
+        )
+        tx.keep("task", task, leased, leased_path)
+        tx.keep("attempt", None, attempt, started_path, worker.name)
+        attempts.append(attempt)
+        tx.emit(StartAttempt(worker_id, incarnation, order_of(job, stage, leased, attempt)))
+    runs.leased(tx.state, stage, job, worker, attempts)
+    if worker_id in index.free:  # take workers in turn
+        del index.free[worker_id]
+        index.free[worker_id] = None
 
 
 def ahead_of(state: State, task: Task, stage: Stage, job: Job) -> int:

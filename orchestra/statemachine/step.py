@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -33,7 +33,8 @@ from orchestra.statemachine.replies import Ticked
 from orchestra.statemachine.reports import AttemptsReported, Heartbeat
 from orchestra.statemachine.rules import drain
 from orchestra.statemachine.state import State
-from orchestra.statemachine.transaction import Move, Transaction
+from orchestra.statemachine.story import Entry, Move
+from orchestra.statemachine.transaction import Transaction
 from orchestra.statemachine.values import value
 
 
@@ -59,13 +60,22 @@ class Stimulus:
 
 @value
 class Outcome:
-    """What came of a stimulus: the reply (or the `Rejected` that refuses), new and deleted rows to store, effects, and the story."""
+    """
+    What came of a stimulus: the reply (or the `Rejected` that refuses), new and deleted rows to store, effects, and the story.
+
+    ``entries`` are the story as it is stored; ``story`` is the same with names.
+    """
 
     reply: object
     changes: Mapping[tuple[str, str], Record]
     drops: tuple[tuple[str, str], ...]
     effects: tuple[Effect, ...]
-    story: tuple[Move, ...]
+    entries: Sequence[Entry]
+
+    @property
+    def story(self) -> tuple[Move, ...]:
+        """What moved, in order."""
+        return tuple(Move(*entry[1:]) for entry in self.entries)
 
 
 def _tick(tx: Transaction, _: Tick) -> Ticked:
@@ -125,4 +135,4 @@ def step(state: State, stimulus: Stimulus) -> Outcome:
     drain(tx)
     if type(command) is Tick:
         reply = Ticked(next_deadline(state))
-    return Outcome(reply, tx.changes, tuple(tx.drops), tuple(tx.effects), tuple(tx.story))
+    return Outcome(reply, tx.changes, tuple(tx.drops), tuple(tx.effects), tx.story)

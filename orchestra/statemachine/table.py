@@ -7,6 +7,9 @@ from collections.abc import Iterable
 
 import attrs
 
+Walk = tuple[tuple[str, str, str], ...]
+"""Legal moves one after the other: (source, verb, target) of each; the source is empty where a thing begins."""
+
 
 @attrs.frozen(slots=True)
 class Row:
@@ -35,12 +38,30 @@ class Table:
             if (row.source, row.verb) in self._targets:
                 raise ValueError(f"{kind}: two rows for {row.source} --{row.verb}-->")
             self._targets[row.source, row.verb] = row.target
+        self._walks: dict[tuple[str, tuple[str, ...]], Walk | None] = {}
         self._edges = {(row.source, row.target) for row in self.rows}
         self._leaving = {row.source for row in self.rows if row.source != row.target}
 
     def target(self, source: str | None, verb: str) -> str | None:
         """Where ``verb`` leads from ``source``; None when there is no such move."""
         return self._targets.get((source, verb))
+
+    def walk(self, source: str, verbs: tuple[str, ...]) -> Walk | None:
+        """The moves that ``verbs`` make from ``source`` (empty: from before the beginning); None when one of them is not legal there."""
+        key = (source, verbs)
+        if key not in self._walks:
+            self._walks[key] = self._walked(source, verbs)
+        return self._walks[key]
+
+    def _walked(self, source: str, verbs: tuple[str, ...]) -> Walk | None:
+        moves: list[tuple[str, str, str]] = []
+        for verb in verbs:
+            target = self.target(source or None, verb)
+            if target is None:
+                return None
+            moves.append((source, verb, target))
+            source = target
+        return tuple(moves)
 
     def has_edge(self, source: str | None, target: str) -> bool:
         """Whether some verb leads from ``source`` to ``target``."""

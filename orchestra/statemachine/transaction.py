@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from operator import attrgetter
 from random import Random
-from typing import NamedTuple, TypeVar, cast
+from typing import TypeVar, cast
 
 from orchestra.errors import Conflict, Defect, NotFound
 from orchestra.statemachine import ids
@@ -13,23 +13,14 @@ from orchestra.statemachine.effects import Effect
 from orchestra.statemachine.lifecycles import TABLES, Verb
 from orchestra.statemachine.records import KIND_OF, Living, Record, Settings, evolve
 from orchestra.statemachine.state import State
+from orchestra.statemachine.story import Entry
+from orchestra.statemachine.table import Walk
 
 T = TypeVar("T", bound=Record)
 L = TypeVar("L", bound=Living)
 
 _status_of: Callable[[Record], str] = attrgetter("status")
 """For records of which only the kind is known, and that the kind has a table."""
-
-
-class Move(NamedTuple):
-    """One entry of the story: a thing of this kind went from ``source`` to ``target`` (source empty: it began)."""
-
-    kind: str
-    id: str
-    source: str
-    verb: str
-    target: str
-    reason: str
 
 
 _REASONED = frozenset({"task", "job"})
@@ -50,9 +41,9 @@ class Transaction:
         self.changes: dict[tuple[str, str], Record] = {}
         self.drops: dict[tuple[str, str], None] = {}
         self.effects: list[Effect] = []
-        self.story: list[Move] = []
-        self.touched: list[tuple[Record | None, Record]] = []
-        self._undo: list[tuple[str, str, Record | None]] = []
+        self.story: list[Entry] = []
+        self.touched: list[tuple[Record | None, Record | None]] = []
+        """Every change of a row in order, as (old, new): what the rules follow, and what is undone."""
         self._seed = seed
         self._drawn = False
         self._rng: Random | None = None
@@ -91,36 +82,66 @@ class Transaction:
     def put(self, record: T) -> T:
         """Store a row. Raises `Defect` when its status changes along an edge that is not in the table."""
         kind = KIND_OF[type(record)]
-        rows = self.state.rows[kind]
-        id = record.id
-        old = rows.get(id)
+        old = self.state.rows[kind].get(record.id)
         table = TABLES.get(kind)
         if table is not None:
             before = None if old is None else _status_of(old)
             after = _status_of(record)
             if before != after and not table.has_edge(before, after):
-                raise Defect(f"{kind} {id}: no edge {before} -> {after}", story=tuple(self.story))
-        self._store(kind, record)
+                raise Defect(
+                    f"{kind} {record.id}: no edge {before} -> {after}", story=tuple(self.story)
+                )
+        self._store(kind, old, record)
         return record
 
-    def _store(self, kind: str, record: Record) -> None:
-        rows = self.state.rows[kind]
+    def _store(self, kind: str, old: Record | None, record: Record) -> None:
         id = record.id
-        old = rows.get(id)
-        rows[id] = record
+        self.state.rows[kind][id] = record
         self.state.index.replace(old, record)
-        self._undo.append((kind, id, old))
         self.changes[kind, id] = record
         self.touched.append((old, record))
+
+    def path(self, kind: str, source: str, verbs: tuple[Verb, ...]) -> Walk:
+        """
+        The moves that these verbs make from ``source`` (empty: from before the beginning), for `keep`.
+
+        Raises:
+            Conflict: One of them is not legal where it would be made.
+        """
+        moves = TABLES[kind].walk(source, verbs)
+        if moves is None:
+            told = " and ".join(verbs)
+            raise Conflict(f"the {kind} is {source}, so it can not {told}", where=f"{kind}_id")
+        return moves
+
+    def keep(
+        self, kind: str, old: Living | None, new: Living, path: Walk, reason: str = ""
+    ) -> None:
+        """
+        Store one of many rows that all make the moves of ``path``, and tell them. The caller has the index follow all of them at once.
+
+        Raises:
+            Defect: The row does not go from the path's source to its target.
+        """
+        id = new.id
+        if ("" if old is None else old.status) != path[0][0] or new.status != path[-1][2]:
+            raise Defect(f"{kind} {id}: it does not make the moves {path}", story=tuple(self.story))
+        self.state.rows[kind][id] = new
+        self.changes[kind, id] = new
+        self.touched.append((old, new))
+        now_ms = self.now_ms
+        for source, verb, target in path:
+            self.story.append((now_ms, kind, id, source, verb, target, reason))
 
     def create(self, record: L, verb: Verb, reason: str = "") -> L:
         """Store a row that did not exist, and tell the story of its beginning."""
         kind = KIND_OF[type(record)]
+        id = record.id
         status = record.status
-        if TABLES[kind].target(None, verb) != status:
-            raise Defect(f"{kind} {record.id}: can not begin {status} by {verb}")
-        self.put(record)
-        self.story.append(Move(kind, record.id, "", verb, status, reason))
+        if TABLES[kind].target(None, verb) != status or id in self.state.rows[kind]:
+            raise Defect(f"{kind} {id}: can not begin {status} by {verb}", story=tuple(self.story))
+        self._store(kind, None, record)
+        self.story.append((self.now_ms, kind, id, "", verb, status, reason))
         return record
 
     def move(self, record: L, verb: Verb, *, reason: str = "", **fields: object) -> L:
@@ -143,28 +164,9 @@ class Transaction:
         if kind in _REASONED:
             fields["reason"] = reason
         moved = evolve(record, status=target, **fields)
-        self._store(kind, moved)  # the table has just allowed this edge
-        self.story.append(Move(kind, record.id, source, verb, target, reason))
-        return moved
-
-    def follow(self, record: L, verbs: tuple[Verb, ...], **fields: object) -> L:
-        """
-        Several moves at once, when an observer saw only the last: each is told in the story, the row is stored once.
-
-        Raises:
-            Conflict: One of them is not legal where it would be made.
-        """
-        kind = KIND_OF[type(record)]
-        table = TABLES[kind]
-        status: str = record.status
-        for verb in verbs:
-            target = table.target(status, verb)
-            if target is None:
-                raise Conflict(f"the {kind} is {status}, so it can not {verb}", where=f"{kind}_id")
-            self.story.append(Move(kind, record.id, status, verb, target, ""))
-            status = target
-        moved = evolve(record, status=status, **fields)
-        self._store(kind, moved)
+        id = record.id
+        self._store(kind, self.state.rows[kind].get(id), moved)  # the table has just allowed this
+        self.story.append((self.now_ms, kind, id, source, verb, target, reason))
         return moved
 
     def change(self, record: T, **fields: object) -> T:
@@ -183,7 +185,7 @@ class Transaction:
         kind = KIND_OF[type(record)]
         old = self.state.rows[kind].pop(record.id)
         self.state.index.replace(old, None)
-        self._undo.append((kind, record.id, old))
+        self.touched.append((old, None))
 
     def emit(self, effect: Effect) -> None:
         """Have something done outside, after the commit."""
@@ -191,12 +193,12 @@ class Transaction:
 
     def undo(self) -> None:
         """Put every row back as it was."""
-        for kind, id, old in reversed(self._undo):
-            rows = self.state.rows[kind]
-            new = rows.get(id)
+        for old, new in reversed(self.touched):
+            record = cast("Record", old or new)
+            rows = self.state.rows[KIND_OF[type(record)]]
             if old is None:
-                rows.pop(id, None)
+                rows.pop(record.id, None)
             else:
-                rows[id] = old
+                rows[record.id] = old
             self.state.index.replace(new, old)
-        self._undo.clear()
+        self.touched.clear()

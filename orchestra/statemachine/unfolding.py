@@ -10,6 +10,7 @@ from __future__ import annotations
 from orchestra.statemachine import ids
 from orchestra.statemachine.lifecycles import TASK_FINAL, TaskStatus, Verb
 from orchestra.statemachine.records import Cause, Job, Stage, Task, evolve
+from orchestra.statemachine.runs import created
 from orchestra.statemachine.state import State
 from orchestra.statemachine.stopping import cancel_task
 from orchestra.statemachine.transaction import Transaction
@@ -42,9 +43,14 @@ def _unfold(tx: Transaction, job_id: str, budget: int) -> int:
         while position >= stages[number].first + stages[number].size:
             number += 1
         stage = stages[number]
-        _create(tx, job, stage, position)
-        position += 1
-        budget -= 1
+        if stage.after or stage.pairwise or state.is_stopping(job):
+            _create(tx, job, stage, position)
+            made = 1
+        else:
+            made = min(budget, stage.first + stage.size - position)
+            _create_queued(tx, job, stage, position, made)
+        position += made
+        budget -= made
     if position > job.tasks:
         del state.index.unfolding[job_id]
     return budget
@@ -59,6 +65,19 @@ def _stage_at(stages: list[Stage], position: int) -> int:
         else:
             high = middle - 1
     return low
+
+
+def _create_queued(tx: Transaction, job: Job, stage: Stage, position: int, count: int) -> None:
+    """So many tasks of a stage, from a position on, that nothing holds back."""
+    job_id, stage_id, now_ms = job.id, stage.id, tx.now_ms
+    begun = tx.path("task", "", (Verb.CREATE,))
+    tasks = [
+        Task(ids.task_id(job_id, at), job_id, stage_id, at, TaskStatus.QUEUED, now_ms)
+        for at in range(position, position + count)
+    ]
+    for task in tasks:
+        tx.keep("task", None, task, begun)
+    created(tx.state, stage, job, tasks)
 
 
 def _create(tx: Transaction, job: Job, stage: Stage, position: int) -> None:

@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Mapping
-from operator import attrgetter
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -26,6 +25,7 @@ import msgspec
 from orchestra.errors import Defect, ensure
 from orchestra.ports import Moved
 from orchestra.statemachine.records import KIND_OF, KINDS, Record
+from orchestra.statemachine.story import Told
 
 KIND_NUMBERS: Mapping[str, int] = MappingProxyType(
     {
@@ -58,7 +58,6 @@ UPGRADES: Mapping[tuple[str, int], Upgrade] = MappingProxyType({})
 
 _HEADER = struct.Struct("<HI")
 _STORY_VERSION = 1
-_STORY_FIELDS = attrgetter("at_ms", "kind", "id", "source", "verb", "target", "reason")
 _STORY_DECODER = msgspec.msgpack.Decoder(list[tuple[int, str, str, str, str, str, str]])
 
 
@@ -160,14 +159,13 @@ class RowCodec:
         return decode
 
 
-def encode_story(entries: tuple[Moved, ...]) -> bytes:
+def encode_story(story: Sequence[Moved]) -> bytes:
     """The stored form of consecutive story entries. Their numbers follow from the first one's, which is the key."""
+    told = Told.of(story)
     try:
-        payload = _ENCODER.encode([_STORY_FIELDS(entry) for entry in entries])
+        payload = _ENCODER.encode(told.entries)
     except (TypeError, ValueError, OverflowError) as error:
-        raise Defect(
-            f"story entry {entries[0].number} and on can not be stored: {error}"
-        ) from error
+        raise Defect(f"story entry {told.first} and on can not be stored: {error}") from error
     return _HEADER.pack(_STORY_VERSION, zlib.crc32(payload)) + payload
 
 

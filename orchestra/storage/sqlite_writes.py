@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 from orchestra.errors import StoreTaken
-from orchestra.ports import Batch, LogChunk, Moved
+from orchestra.ports import Batch, LogChunk
 from orchestra.statemachine.lifecycles import JOB_FINAL
 from orchestra.statemachine.records import KIND_OF, Job
+from orchestra.statemachine.story import Told
 from orchestra.storage.bounds import JOB_PARTS, check_batch, check_story_follows
 from orchestra.storage.codec import KIND_NUMBERS, RowCodec, encode_story
 from orchestra.storage.migrations import story_job
 from orchestra.storage.pieces import uncovered
 from orchestra.storage.sql import Connection, Cursor, first
+
+_AT_MS = itemgetter(0)
+"""Of an entry of the story."""
 
 SEGMENT_ENTRIES_MAX = 256
 """Story entries in one stored segment: what is read and decoded for one entry of a job stays small."""
@@ -78,15 +83,18 @@ class PreparedBatch:
         self.not_live = [(id,) for id, is_live in live.items() if not is_live]
         self.segments: list[tuple[int, bytes]] = []
         self.story_jobs: list[tuple[str, int]] = []
-        for place in range(0, len(batch.story), SEGMENT_ENTRIES_MAX):
-            self._segment(batch.story[place : place + SEGMENT_ENTRIES_MAX])
-        self.story_number = batch.story[-1].number if batch.story else 0
-        self.at_ms = max((entry.at_ms for entry in batch.story), default=0)
+        told = Told.of(batch.story)
+        for place in range(0, len(told), SEGMENT_ENTRIES_MAX):
+            entries = told.entries[place : place + SEGMENT_ENTRIES_MAX]
+            self._segment(Told(told.first + place, entries))
+        self.story_number = told.first + len(told) - 1 if told else 0
+        self.at_ms = max(map(_AT_MS, told.entries), default=0)
 
-    def _segment(self, entries: tuple[Moved, ...]) -> None:
-        first = entries[0].number
-        self.segments.append((first, encode_story(entries)))
-        jobs = dict.fromkeys(story_job(each.id) for each in entries if each.kind in JOB_PARTS)
+    def _segment(self, told: Told) -> None:
+        first = told.first
+        self.segments.append((first, encode_story(told)))
+        parts = (entry[2] for entry in told.entries if entry[1] in JOB_PARTS)
+        jobs = dict.fromkeys(map(story_job, parts))
         self.story_jobs.extend((job, first) for job in jobs)
 
 

@@ -228,7 +228,7 @@ class TestUndo:
         tx = Transaction(core.state, core.now_ms, 1)
         attempt = tx.get(Attempt, core.held()[0].attempt_id)
         with pytest.raises(Conflict):
-            tx.follow(attempt, (Verb.RUN, Verb.RUN))
+            tx.path("attempt", attempt.status, (Verb.RUN, Verb.RUN))
         with pytest.raises(Defect, match="can not begin"):
             tx.create(evolve(attempt, id="x", status=AttemptStatus.RUNNING), Verb.START)
 

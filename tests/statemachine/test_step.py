@@ -24,6 +24,7 @@ from orchestra.statemachine.ids import (
 from orchestra.statemachine.lifecycles import AttemptStatus
 from orchestra.statemachine.records import Attempt, evolve
 from orchestra.statemachine.step import HANDLERS
+from orchestra.statemachine.story import Moved, Told
 from orchestra.statemachine.table import Row, Table
 from orchestra.statemachine.transaction import Transaction
 from orchestra.testing.core import Core
@@ -118,3 +119,18 @@ def test_a_table_finds_the_moves_that_an_observer_missed() -> None:
     assert table.path("b", "b") == ()
     with pytest.raises(ValueError, match="two rows"):
         Table("t", (Row("a", "go", "b", ""), Row("a", "go", "c", "")))
+
+
+class TestStory:
+    def test_entries_in_a_row_are_a_sequence_of_moved(self) -> None:
+        moved = [
+            Moved(7 + n, 5, "task", f"t{n}", "queued", "lease", "leased", "") for n in range(3)
+        ]
+        told = Told.of(moved)
+        assert Told.of(told) is told
+        assert (list(told), len(told), told.first) == (moved, 3, 7)
+        assert (told[0], told[-1]) == (moved[0], moved[2])
+        assert told[1:] == tuple(moved[1:])
+        assert (len(Told.of(())), Told.of(()).first) == (0, 0)
+        with pytest.raises(IndexError):
+            told[3]

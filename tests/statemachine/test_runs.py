@@ -1,0 +1,161 @@
+"""What is done for many tasks at once is what would be done for each by itself."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+from unittest import mock
+
+import attrs
+import pytest
+
+from orchestra.errors import Defect
+from orchestra.statemachine import limits, load, scheduling
+from orchestra.statemachine.commands import StageDraft
+from orchestra.statemachine.lifecycles import AttemptStatus, TaskStatus, Verb
+from orchestra.statemachine.queries import GetOverview
+from orchestra.statemachine.records import (
+    Attempt,
+    Cause,
+    Rung,
+    Span,
+    Stage,
+    Task,
+    Worker,
+    attempt_completed,
+    evolve,
+    task_completed,
+    task_leased,
+)
+from orchestra.statemachine.reports import Happening
+from orchestra.statemachine.transaction import Transaction
+from orchestra.testing.core import Core
+
+FULL_TASK = Task("t", "j", "s", 3, TaskStatus.QUEUED, 4, 5, 6, 7, "w", 8, 9, Cause.ERROR, "why")
+FULL_ATTEMPT = Attempt(
+    *("a", "t", "j", 2, "w", 3, AttemptStatus.RUNNING, 4, 5, 6, Cause.LOST, "told", 7, "TERM"),
+    *(b"r", Rung.TERM, 8, "stop", Cause.TIMEOUT, 9, "completed", b"late", 10),
+)
+LIMITED = {"queue_ms_max": 60_000, "run_ms_max": 60_000}
+
+
+class TestWrittenOutCopies:
+    """A field that is added to a row must not be lost in a copy that is written out by hand."""
+
+    @pytest.mark.parametrize("record", [FULL_TASK, FULL_ATTEMPT])
+    def test_the_samples_leave_no_field_at_its_default(self, record: Task | Attempt) -> None:
+        for field in attrs.fields(type(record)):
+            assert getattr(record, field.name) != field.default
+
+    def test_each_copy_is_what_evolve_makes(self) -> None:
+        assert task_leased(FULL_TASK, 6, "v") == evolve(
+            FULL_TASK, status=TaskStatus.LEASED, attempts=6, worker_id="v", reason=""
+        )
+        assert task_completed(FULL_TASK, 70) == evolve(
+            FULL_TASK,
+            status=TaskStatus.COMPLETED,
+            worker_id=None,
+            ended_at_ms=70,
+            cause=Cause.NONE,
+            reason="",
+        )
+        ended = {"result": b"x", "exit_code": 0, "signal": "", "rung_until_ms": None}
+        for started_at_ms, seen_at_ms in ((5, 5), (None, 70)):
+            attempt = evolve(FULL_ATTEMPT, started_at_ms=started_at_ms)
+            assert attempt_completed(attempt, 70, b"x", 0, "") == evolve(
+                attempt,
+                status=AttemptStatus.COMPLETED,
+                started_at_ms=seen_at_ms,
+                ended_at_ms=70,
+                **ended,
+            )
+
+
+def stage(name: str, size: int, app: str = "app", **fields: Any) -> StageDraft:
+    return StageDraft(name, app, over=Span(0, size), **fields)
+
+
+WORLDS: dict[str, tuple[tuple[StageDraft, ...], ...]] = {
+    "one job": ((stage("a", 12),),),
+    "limits and a job after another": ((stage("a", 7, **LIMITED),), (stage("b", 7, **LIMITED),)),
+    "stages of one rank": ((stage("a", 4), stage("b", 4), stage("c", 4, priority=1)),),
+    "two shapes": ((stage("a", 6), stage("b", 6, app="other")), (stage("c", 6, app="other"),)),
+    "resources": ((stage("a", 5, needs=(("cpu", 2_000), ("none", 0))), stage("b", 5)),),
+    "after and pairwise": (
+        (stage("a", 4), stage("b", 4, pairwise=("a",)), stage("c", 3, after=("a",))),
+    ),
+}
+
+
+def told(
+    drafts: tuple[tuple[StageDraft, ...], ...], workers: int, *, in_a_row: bool
+) -> list[object]:
+    """All orders and the whole story of these jobs, worked off with leases in a row or each chosen for itself."""
+    core = Core()
+    one_by_one = mock.patch.object(scheduling, "_in_a_row", return_value=1)
+    with nullcontext() if in_a_row else one_by_one:
+        for stages in drafts:
+            core.submit(*stages)
+        for number in range(workers):
+            capacity = (("cpu", 7_000), ("none", 0))
+            core.join(f"w{number}", slots=5, apps=("app", "other"), capacity=capacity)
+        first = core.held()[0]
+        core.report(first.attempt_id, Happening.STOPPED)  # handed back: it stands at the end
+        core.run_all()
+    assert core.ask(GetOverview()).jobs["completed"] == len(drafts)
+    return [(id, effect.worker_id, effect.order) for id, effect in core.orders.items()]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("world", WORLDS)
+def test_leases_in_a_row_are_those_that_would_be_chosen_one_by_one(
+    world: str, workers: int
+) -> None:
+    drafts = WORLDS[world]
+    assert told(drafts, workers, in_a_row=True) == told(drafts, workers, in_a_row=False)
+
+
+def test_many_tasks_are_leased_in_one_pass() -> None:
+    core = Core()
+    core.submit(stage("a", 9))
+    with mock.patch.object(scheduling, "lease", wraps=scheduling.lease) as leases:
+        core.join(slots=6)
+    assert [call.args[3] for call in leases.call_args_list] == [6]
+
+
+@pytest.mark.parametrize("missing", [Stage, Worker])
+def test_a_task_completes_though_a_row_beside_it_could_not_be_read(
+    missing: type[Stage | Worker],
+) -> None:
+    core = Core(checked=False)
+    core.submit(stage("a", 2))
+    core.join()
+    rows = [row for kind in core.state.rows.values() for row in kind.values()]
+    core.state = load([row for row in rows if not isinstance(row, missing)], core.now_ms)
+    (order,) = core.held()
+    assert core.report(order.attempt_id) == ""
+    assert core.state.index.tallies[order.job_id][TaskStatus.COMPLETED] == 1
+    assert core.held() == []
+
+
+def test_what_it_comes_after_may_complete_before_a_task_is_made() -> None:
+    core = Core()
+    core.join(slots=9)
+    with mock.patch.object(limits, "UNFOLD_SLICE", 2):
+        core.submit(stage("a", 1), stage("b", 3), stage("c", 2, after=("a",)))
+        first = core.held()[0]
+        core.report(first.attempt_id)
+        core.settle()
+    assert [order.stage for order in core.held()] == ["b", "b", "b", "c", "c"]
+
+
+def test_a_row_that_does_not_make_the_moves_is_a_defect() -> None:
+    core = Core()
+    core.submit()
+    task = next(core.state.each(Task))
+    tx = Transaction(core.state, core.now_ms, 1)
+    path = tx.path("task", TaskStatus.QUEUED, (Verb.LEASE,))
+    for old, new in ((None, task_leased(task, 1, "w")), (task, task)):
+        with pytest.raises(Defect, match="does not make the moves"):
+            tx.keep("task", old, new, path)
+    assert (tx.touched, tx.story) == ([], [])
