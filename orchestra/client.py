@@ -234,12 +234,14 @@ class Job(Generic[R]):
 
         Subscribes first and looks then, so that the end can not fall in between.
         """
+        look = ListResults(query.job_id, query.stage, query.after, 1)
         while True:
             watch = WatchStory(job_id=self.id, kinds=("job",))
             async with self.client.asker.watch(watch) as pushes:
-                page = await self.client.asker.answer(query)
+                # One line is enough to see whether it is over, and mostly it is not yet.
+                page = await self.client.asker.answer(look)
                 if page.ended or (page.done and not whole):
-                    return page
+                    return await self.client.asker.answer(query)
                 async for push in pushes:
                     if isinstance(push, Moved) and push.target in JOB_FINAL:
                         return await self.client.asker.answer(query)
@@ -260,9 +262,10 @@ class Job(Generic[R]):
             ends = await self._all_ends(stage)
             if any(end.status is not TaskStatus.COMPLETED for end in ends):
                 raise await self._failure(await self.wait())
-        from orchestra.encoding import decode
+        from orchestra.encoding import decode_all
 
-        return [cast("R", decode(end.result or b"null", self._result_type)) for end in ends]
+        results = [end.result or b"null" for end in ends]
+        return cast("list[R]", decode_all(results, self._result_type))
 
     async def _all_ends(self, stage: str) -> list[TaskResult]:
         """The ends of a stage's tasks, waiting for the job to end unless they are all there."""

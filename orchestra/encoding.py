@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -29,6 +29,15 @@ def encode(value: object) -> bytes:
             where="arguments",
             remedy="pass numbers, text, lists, dicts, dates, attrs classes or dataclasses",
         ) from problem
+
+
+def decode_all(encoded: Iterable[bytes], wanted: Any) -> list[object]:
+    """As `decode` of each. One decoder reads them all, which is half of the cost of a short one."""
+    try:
+        read = msgspec.json.Decoder(Any if wanted is None else wanted).decode
+        return [read(each) for each in encoded]
+    except (TypeError, msgspec.ValidationError):
+        return [decode(each, wanted) for each in encoded]
 
 
 def decode(encoded: bytes, wanted: Any) -> object:

@@ -18,7 +18,7 @@ alike, until its function returns: its end is told then, and no earlier. Choose 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import anyio
@@ -80,6 +80,7 @@ class CallablesEngine:
         self._pool: Pool | None = None
         self._told: dict[str, _Held] = {}
         self._telling: anyio.Event | None = None
+        self._scope: Callable[..., anyio.CancelScope] = anyio.CancelScope
         self._threads = anyio.CapacityLimiter(float("inf"))  # slots bound them already
         self._until_s: float | None = None
 
@@ -87,6 +88,8 @@ class CallablesEngine:
         ensure(self._tasks is None, "an engine is entered once at a time")
         self._tasks = await anyio.create_task_group().__aenter__()
         self._attempts = spawner(self._tasks)
+        # anyio looks for the running event loop at each scope that it makes; its kind of scope stays the same.
+        self._scope = type(anyio.CancelScope())
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -178,7 +181,7 @@ class CallablesEngine:
         if entry.wants_context:
             held.context = self._context(held, item)
             entry.plan.placed(args, kwargs, held.context)
-        scope = held.scope = anyio.CancelScope(shield=True)
+        scope = held.scope = self._scope(shield=True)
         finished, stopped, value = False, False, None
         raised_here: BaseException | None = None
         try:

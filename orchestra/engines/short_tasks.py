@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import anyio
 import anyio.abc
@@ -35,16 +35,19 @@ class _PlainTasks:
         self._tasks: set[asyncio.Task[None]] = set()  # the loop itself keeps weak references only
 
     def start(self, work: Work) -> None:
-        task = self._loop.create_task(work())
+        task = self._loop.create_task(self._whole(work))
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            problem = task.exception()
-            if problem is not None:
-                self._group.start_soon(_raise, problem)
+    async def _whole(self, work: Work) -> None:
+        # Not a callback at its end: that is one more turn of the event loop for each task.
+        try:
+            await work()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as problem:  # noqa: BLE001 - raised where the group was entered
+            self._group.start_soon(_raise, problem)
+        finally:
+            self._tasks.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     async def finished(self) -> None:
         while self._tasks:

@@ -19,6 +19,7 @@ from orchestra.ports import (
 from orchestra.runtime.waiting import EventWaiter, Waiter
 from orchestra.statemachine import ids, limits
 from orchestra.statemachine.effects import Effect
+from orchestra.statemachine.story import Told
 
 WATCHERS_MAX = 20_000
 """Each worker has one, and each page or terminal that looks on; beyond this something is leaking them."""
@@ -40,9 +41,12 @@ class Mailbox:
         self._waiter = waiter
         self._wake: Waiter | None = None
 
-    def put(self, pushes: Iterable[Push]) -> None:
+    def put(self, pushes: Sequence[Push]) -> None:
         """Add pushes; never waits."""
         if self.closed:
+            return
+        if isinstance(self.watch, WatchOrders):
+            self._put_orders(pushes)
             return
         for push in pushes:
             if len(self._waiting) >= limits.FEED_BUFFER:
@@ -56,6 +60,15 @@ class Mailbox:
             self._waiting.append(push)
         if self._waiting:
             self._ring()
+
+    def _put_orders(self, pushes: Sequence[Push]) -> None:
+        """Orders have no numbers and are of one kind: all at once, as far as there is room."""
+        room = limits.FEED_BUFFER - len(self._waiting)
+        self._waiting.extend(pushes[:room])
+        if len(pushes) > room:
+            self.closed = True
+            self._waiting.append(Lagged(self.last_number))
+        self._ring()
 
     def close(self) -> None:
         """No more pushes come: the iteration ends after what is there."""
@@ -154,11 +167,12 @@ class Feed:
                 _OF_JOBS if self._job_kinds[""] else {k for k in _OF_JOBS if self._job_kinds[k]}
             )
             by_job: dict[str, list[Push]] = {}
-            for moved in story:
-                if moved.kind in wanted:
-                    job_id = ids.job_of(moved.id)
+            told = Told.of(story)
+            for number, entry in enumerate(told.entries, told.first):
+                if entry[1] in wanted:
+                    job_id = ids.job_of(entry[2])
                     if job_id in self._jobs:
-                        by_job.setdefault(job_id, []).append(moved)
+                        by_job.setdefault(job_id, []).append(Moved(number, *entry))
             for job_id, pushes in by_job.items():
                 for mailbox in self._jobs[job_id]:
                     mailbox.put(pushes)

@@ -17,6 +17,7 @@ from orchestra.statemachine import limits
 from orchestra.statemachine.records import Cause, Rung
 from orchestra.statemachine.replies import Order
 from orchestra.statemachine.reports import AttemptReport, Happening
+from orchestra.statemachine.values import value
 
 ACKNOWLEDGED_MAX = 10_000
 """Ended attempts that are remembered, so that an order that was late on its way does not start one again: some beats' worth."""
@@ -39,7 +40,7 @@ _ENDS = {
 }
 
 
-@attrs.frozen(slots=True)
+@value
 class Start:
     """Start an attempt."""
 

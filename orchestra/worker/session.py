@@ -70,6 +70,7 @@ class WorkerSession:
         self._known_to_drain = False
         self._lease_ms = limits.LEASE_MS
         self._renewed_s: float | None = None
+        self._fence_s: float | None = None
         self.holdings = Holdings()
 
     # Joining, beating, leaving
@@ -163,6 +164,8 @@ class WorkerSession:
         self.heartbeat_ms = heartbeat_ms
         if self._renewed_s is None or sent_s > self._renewed_s:
             self._renewed_s = sent_s
+        if self.fence == "strict":
+            self._fence_s = self._renewed_s + (self._lease_ms - self._margin_ms) / 1_000
 
     @property
     def _margin_ms(self) -> float:
@@ -172,9 +175,7 @@ class WorkerSession:
     @property
     def fence_s(self) -> float | None:
         """When the attempts have to be killed unless the lease is renewed; None when they never have to."""
-        if self.fence == "patient" or self._renewed_s is None:
-            return None
-        return self._renewed_s + (self._lease_ms - self._margin_ms) / 1_000
+        return self._fence_s  # asked at each order, and changed by a renewal only
 
     @property
     def guard_s(self) -> float:

@@ -26,6 +26,7 @@ from orchestra.statemachine.records import (
     Attempt,
     Cause,
     Job,
+    Project,
     Record,
     Span,
     Stage,
@@ -208,7 +209,7 @@ class TestUndo:
         other.apply(SubmitJob("x", (draft,), project="new"), key="k")
         for kind in ("project", "job", "stage", "task", "receipt"):
             for row in other.state.rows[kind].values():
-                if kind != "project" or row.name not in names:
+                if not isinstance(row, Project) or row.name not in names:
                     tx.put(row)
         job = tx.get(Job, job_id(core))
         tx.move(job, Verb.PAUSE)

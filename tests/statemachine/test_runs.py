@@ -36,7 +36,6 @@ FULL_ATTEMPT = Attempt(
     *("a", "t", "j", 2, "w", 3, AttemptStatus.RUNNING, 4, 5, 6, Cause.LOST, "told", 7, "TERM"),
     *(b"r", Rung.TERM, 8, "stop", Cause.TIMEOUT, 9, "completed", b"late", 10),
 )
-LIMITED = {"queue_ms_max": 60_000, "run_ms_max": 60_000}
 
 
 class TestWrittenOutCopies:
@@ -75,9 +74,13 @@ def stage(name: str, size: int, app: str = "app", **fields: Any) -> StageDraft:
     return StageDraft(name, app, over=Span(0, size), **fields)
 
 
+def _limited(name: str) -> StageDraft:
+    return stage(name, 7, queue_ms_max=60_000, run_ms_max=60_000)
+
+
 WORLDS: dict[str, tuple[tuple[StageDraft, ...], ...]] = {
     "one job": ((stage("a", 12),),),
-    "limits and a job after another": ((stage("a", 7, **LIMITED),), (stage("b", 7, **LIMITED),)),
+    "limits and a job after another": ((_limited("a"),), (_limited("b"),)),
     "stages of one rank": ((stage("a", 4), stage("b", 4), stage("c", 4, priority=1)),),
     "two shapes": ((stage("a", 6), stage("b", 6, app="other")), (stage("c", 6, app="other"),)),
     "resources": ((stage("a", 5, needs=(("cpu", 2_000), ("none", 0))), stage("b", 5)),),
