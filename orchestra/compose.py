@@ -16,7 +16,7 @@ import attrs
 
 from orchestra.calls import TaskFunction
 from orchestra.client import Client
-from orchestra.dialect_ports import Maker, Staff, Staffed, dialects_for
+from orchestra.dialect_ports import EMBEDDED, Maker, Staff, Staffed, dialects_for
 from orchestra.errors import Malformed
 from orchestra.ports import Engine, Store
 from orchestra.runtime.orchestrator import Orchestrator
@@ -36,9 +36,6 @@ LOG = logging.getLogger("orchestra.compose")
 _USUAL_THRESHOLD = 700
 _CALM_THRESHOLDS = (50_000, 20, 50)
 """Measured with 256 clients of small tasks: 40 to 65 us a task less than with Python's own (700, 10, 10)."""
-
-EMBEDDED = "embedded"
-"""The label of workers that live in the orchestrator's own process: when it starts, those of its former life are gone."""
 
 
 DRAIN_MS = 5_000

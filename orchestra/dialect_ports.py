@@ -27,6 +27,9 @@ _NO_TASKS: Mapping[str, TaskFunction[Any, Any]] = MappingProxyType({})
 
 LOG = logging.getLogger("orchestra.compose")
 
+EMBEDDED = "embedded"
+"""The label of workers that live in the orchestrator's own process: when it starts, those of its former life are gone."""
+
 
 @attrs.frozen(slots=True)
 class Staff:
@@ -81,6 +84,40 @@ def _flamenco(port: DialectPort) -> Dialect:
     return flamenco(port, surroundings)
 
 
+def _flamenco_worker(port: DialectPort) -> Dialect:
+    import socket
+    import uuid
+
+    from orchestra.dialects.flamenco_worker import flamenco_worker
+    from orchestra.dialects.flamenco_worker_reports import Surroundings
+    from orchestra.engines.kin import begun_with
+    from orchestra.transports.far_files import FolderParcels
+    from orchestra.worker.detect import host, shares
+
+    def addresses_of(name: str) -> frozenset[str]:
+        try:
+            found = socket.getaddrinfo(name, None)
+        except OSError:
+            return frozenset()
+        return frozenset(str(address[0]) for *_, address in found)
+
+    if not port.options.get("programs"):
+        LOG.warning("dialect flamenco-worker: its table of programs is empty, so nothing runs")
+    facts = host()
+    surroundings = Surroundings(
+        lambda: time.monotonic_ns() // 1_000_000,
+        FolderParcels(),
+        addresses_of,
+        facts.get("hostname", "worker"),
+        facts.get("os", ""),
+        uuid.getnode(),
+        shares,
+        lambda attempt_id: begun_with("ORCHESTRA_ATTEMPT", attempt_id),
+        (EMBEDDED,),
+    )
+    return flamenco_worker(port, surroundings)
+
+
 def _tango(port: DialectPort) -> Staffed:
     from orchestra.dialects.tango_manager import manager
     from orchestra.dialects.tango_options import read_options
@@ -114,6 +151,7 @@ DIALECTS: Mapping[str, Maker] = MappingProxyType(
     {
         "job-runner": _job_runner,
         "flamenco": _flamenco,
+        "flamenco-worker": _flamenco_worker,
         "tango": _tango,
         "tango-member": _tango_member,
     }

@@ -73,7 +73,7 @@ def flamenco(
     desk = Desk(surroundings.now_ms)
     crew = Crew(desk, options, compilers, surroundings.weekday_and_minute)
     pull = Pull(crew, options, compilers, shelf)
-    board = Board(crew, options, compilers, shelf)
+    board = Board(crew, options, compilers, shelf, surroundings.call_all)
     routes = (
         *_worker_routes(pull, board),
         *_file_routes(board),

@@ -15,13 +15,17 @@ import attrs
 import msgspec
 
 from orchestra.dialects.asks import Apart, Ask, Keyed
+from orchestra.dialects.far_calls import CallAll, FarCall
 from orchestra.dialects.flamenco_compilers import Compilers
 from orchestra.dialects.flamenco_crew import DISABLED_REASON, Crew, Steps
 from orchestra.dialects.flamenco_forms import MISSING, NUMBER_MAX, Form, whole
 from orchestra.dialects.flamenco_listing import (
+    NO_VITALS,
+    Fields,
     by_hostname,
     job_fields,
     posted_fields,
+    read_vitals,
     tasks_of_jobs,
     worker_fields,
 )
@@ -41,6 +45,7 @@ from orchestra.statemachine.commands import (
     RetryTask,
     SubmitJob,
 )
+from orchestra.statemachine.ids import number_of
 from orchestra.statemachine.lifecycles import JOB_FINAL, TaskStatus, WorkerStatus
 from orchestra.statemachine.queries import GetJob, ListJobs, ListProjects, ListTasks, ListWorkers
 from orchestra.statemachine.replies import JobView, WorkerView
@@ -76,9 +81,15 @@ class Board:
     """The calls of everybody but workers. Each gives the steps of a dialogue that ends with a `WireResponse`."""
 
     def __init__(
-        self, crew: Crew, options: Options, compilers: Compilers, shelf: Shelf | None
+        self,
+        crew: Crew,
+        options: Options,
+        compilers: Compilers,
+        shelf: Shelf | None,
+        call_all: CallAll,
     ) -> None:
         self._crew = crew
+        self._call_all = call_all
         self._desk = crew.desk
         self._options = options
         self._compilers = compilers
@@ -111,7 +122,11 @@ class Board:
         if self._options.exact:
             return told(202, posted_fields() | {"priority": priority})
         view = yield GetJob(accepted.job_id)
-        return told(202, posted_fields(view, number, compiler.frames(settings)))
+        page = yield ListTasks(accepted.job_id, limit=1)
+        card = self._desk.cards.get(page.items[0].worker) if page.items else None
+        worker_id = number_of(card.id) if card is not None and card.id else 0
+        frames = compiler.frames(settings)
+        return told(202, posted_fields(view, number, frames, worker_id))
 
     def delete(self, numbers: list[int]) -> Generator[Ask, Any, None]:
         """Stop tasks by the numbers that they were posted with; unknown ones are passed over."""
@@ -216,22 +231,25 @@ class Board:
         fields = worker_fields(worker, self._desk)
         if fields["connection"] == "offline":
             return told(200, {"connection": "offline"})
-        frequent = {"load_average": {"1min": worker.load}, "worker_cpu_percent": None}
-        return told(
-            200,
-            {
-                **fields,
-                "mac_address": None,
-                "update_frequent": frequent,
-                "update_less_frequent": {},
-            },
-        )
+        card = self._desk.cards.get(worker.name)
+        asked: Fields = {}
+        if card is not None and card.visited:
+            call = FarCall(card.ip, card.port, "GET", "/run_info")
+            (reply,) = yield Apart(lambda: self._call_all((call,)))
+            if reply is None:
+                return told(200, {"connection": "offline"})
+            asked = read_vitals(reply)
+        return told(200, {**fields, **NO_VITALS, **asked})
 
     def rest(self, number: int, form: Form) -> Steps:
-        """What a worker says of itself: its status is what this manager knows, so it is told that."""
+        """What a worker says of itself: its status is what this manager knows, so it is told that, and its task as the document says."""
         form.text("status", chars_max=32)
         worker = yield from self._worker(number)
-        return told(200, {"status": worker_fields(worker, self._desk)["status"]})
+        fields = worker_fields(worker, self._desk)
+        if self._options.exact:
+            return told(200, {"status": fields["status"]})
+        task = fields["current_task"]
+        return told(200, {"status": fields["status"], "task_id": task and int(str(task))})
 
     def enable(self, number: int, form: Form) -> Steps:
         """Disable a worker, which ends what it runs and runs it elsewhere, or enable it again, for every kind of task."""

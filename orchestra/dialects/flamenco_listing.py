@@ -6,7 +6,10 @@ from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from orchestra.dialects.asks import Ask
+from orchestra.dialects.far_calls import FarReply
 from orchestra.dialects.flamenco_desk import Desk
 from orchestra.dialects.flamenco_parsers import activity_text
 from orchestra.dialects.flamenco_posted import read_posted
@@ -26,13 +29,45 @@ from orchestra.statemachine.replies import JobView, StageView, TaskView, WorkerV
 Fields = dict[str, object]
 
 
+class _Vitals(msgspec.Struct, frozen=True):
+    """What a called worker says of its machine, with the keys of the document."""
+
+    mac_address: int | None = None
+    update_frequent: dict[str, Any] | None = None
+    update_less_frequent: dict[str, Any] | None = None
+
+
+_vitals = msgspec.json.Decoder(_Vitals)
+_AVERAGES = dict.fromkeys(("15min", "1min", "5min"))
+NO_VITALS: Mapping[str, object] = {
+    "mac_address": None,
+    "update_frequent": {"load_average": _AVERAGES, "worker_cpu_percent": None},
+    "update_less_frequent": dict.fromkeys(
+        ("worker_architecture", "worker_disk_percent", "worker_mem_percent", "worker_num_cpus")
+    ),
+}
+"""A worker that only asks says nothing of its machine."""
+
+
+def read_vitals(reply: FarReply) -> Fields:
+    """What a called worker says of its machine; nothing when that can not be read."""
+    try:
+        found = _vitals.decode(reply.body)
+    except (msgspec.DecodeError, UnicodeError):
+        return {}
+    return {name: value for name in NO_VITALS if (value := getattr(found, name)) is not None}
+
+
 def posted_fields(
-    job: JobView | None = None, number: int = 0, frames: tuple[int, int] = (0, 0)
+    job: JobView | None = None,
+    number: int = 0,
+    frames: tuple[int, int] = (0, 0),
+    worker_id: int = 0,
 ) -> Fields:
     """The eight keys of a posted task; without a job the zeros of the running program."""
     return {
         "id": number,
-        "worker_id": 0,
+        "worker_id": worker_id,
         "priority": job.priority if job else 0,
         "frame_start": frames[0],
         "frame_end": frames[1],

@@ -225,6 +225,17 @@ def table() -> Table:
     return ProcTable() if os.path.exists(f"/proc/{own}/task/{own}/children") else PsTable()
 
 
+def begun_with(name: str, value: str) -> int | None:
+    """The first process that was started with a variable in its environment; None when there is none, or no /proc to look into."""
+    wanted = f"{name}={value}".encode()
+    try:
+        everyone = sorted(ProcTable().everyone())
+    except OSError:
+        return None
+    found = (pid for pid in everyone if wanted in _read(f"/proc/{pid}/environ").split(b"\0"))
+    return next(found, None)
+
+
 def _ps(*words: str) -> list[list[bytes]]:
     """What `ps` prints, in words, without the line about itself; the first word is the pid."""
     import subprocess

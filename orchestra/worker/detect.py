@@ -43,6 +43,18 @@ class Vitals:
 
 
 @attrs.frozen(slots=True)
+class Shares:
+    """How busy the machine is, in percent of all that it has. ``loads`` are the load averages of 1, 5 and 15 minutes."""
+
+    loads: tuple[float, float, float]
+    cpu_percent: float
+    disk_percent: float
+    memory_percent: float
+    architecture: str
+    cpus: int
+
+
+@attrs.frozen(slots=True)
 class Machine:
     """What a machine has. ``cpus`` is in thousandths (a quota may allow half of one)."""
 
@@ -219,3 +231,24 @@ def vitals(folder: str = ".") -> Vitals:
         load = 0.0
     free = _psutil_number("virtual_memory", "available")
     return Vitals(round(load, 2), free, disk_free_bytes(folder))
+
+
+def shares(folder: str = ".") -> Shares:
+    """How busy the machine is, as people read it. It may wait for a disk that does not answer: call it from a thread."""
+    try:
+        one, five, fifteen = os.getloadavg()
+        disk = shutil.disk_usage(folder)
+        disk_percent = 100 * disk.used / max(disk.total, 1)
+    except OSError:
+        one = five = fifteen = disk_percent = 0.0
+    count = max(machine().cpus / 1_000, 0.001)
+    memory = max(machine().memory_bytes, 1)
+    free = min(_psutil_number("virtual_memory", "available"), memory)
+    return Shares(
+        (round(one, 2), round(five, 2), round(fifteen, 2)),
+        round(min(100 * one / count, 100.0), 1),
+        round(disk_percent, 1),
+        round(100 * (1 - free / memory), 1),
+        platform.machine(),
+        math.ceil(count),
+    )

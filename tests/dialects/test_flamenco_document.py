@@ -38,8 +38,9 @@ async def test_create_new_task() -> None:
         }
         worker = yard.at("10.0.0.7")
         assert await worker.poll() is not None
+        # The document's own answer, byte for byte but for the blanks: task 12 is worker 1's, and renders.
         again = await server.posts(12)
-        assert again == created | {"status": "rendering"}
+        assert again == created | {"worker_id": 1, "status": "rendering"}
         assert len(await server.json("GET", "/jobs")) == 1
         other = await server.send(
             "POST", "/tasks", data={"task_id": 12, "type": "print_string", "settings": "{}"}
@@ -121,12 +122,19 @@ async def test_get_list_of_workers_and_one() -> None:
         }
         assert await worker.json("GET", "/workers") == {"fsiddi-macpro.local": row}
         one = await worker.json("GET", "/workers/1")
-        assert {"hostname", "mac_address", "system", "update_frequent"} < set(one)
+        assert {"hostname", "mac_address", "system"} < set(one)
+        assert one["update_frequent"].keys() == {"load_average", "worker_cpu_percent"}
+        assert one["update_frequent"]["load_average"].keys() == {"15min", "1min", "5min"}
+        assert len(one["update_less_frequent"]) == 4
         unknown = await worker.json("GET", "/workers/99", 404)
         assert unknown["status"] == 404
         assert unknown["message"].startswith("Not Found. You have requested this URI")
         said = await worker.json("PATCH", "/workers/1", data={"status": "rendering"})
-        assert said == {"status": "enabled"}
+        assert said == {"status": "enabled", "task_id": None}
+        await worker.posts()
+        task = await worker.has_task()
+        said = await worker.json("PATCH", "/workers/1", data={"status": "rendering"})
+        assert said == {"status": "rendering", "task_id": task["task_id"]}
         bad = await worker.send("PATCH", "/workers/status/1", data={"status": "lost"})
         assert bad.status_code == 400
         bad = await worker.send("POST", "/workers", data={"port": "abc"})

@@ -21,6 +21,24 @@ pytestmark = pytest.mark.anyio
 PUSHED: dict[str, object] = {"render-*": {"push": True}}
 
 
+RUN_INFO = {
+    "hostname": "fsiddi-macpro.local",
+    "mac_address": 158929712651,
+    "system": "Darwin 14.1.0",
+    "update_frequent": {
+        "load_average": {"15min": 2.18, "1min": 2.18, "5min": 2.11},
+        "worker_cpu_percent": 7.0,
+    },
+    "update_less_frequent": {
+        "worker_architecture": "x86_64",
+        "worker_disk_percent": 90.7,
+        "worker_mem_percent": 56.7,
+        "worker_num_cpus": 16,
+    },
+}
+"""The document's example of how a worker is."""
+
+
 class Listening:
     """A worker of the alpha: it answers at its port, and does one thing at a time."""
 
@@ -41,6 +59,8 @@ class Listening:
             case "/info":
                 self.read_bytes.append(call.reply_bytes_max)
                 return FarReply(200, json.dumps(self._says()).encode()[: call.reply_bytes_max])
+            case "/run_info":
+                return FarReply(200, json.dumps(RUN_INFO).encode())
             case "/execute_task" if self.task:
                 return FarReply(500, b'{"error": "Processus failed"}')
             case "/execute_task":
@@ -116,6 +136,16 @@ async def test_a_task_is_sent_asked_after_and_ended_by_the_worker() -> None:
         assert worker.calls.count("POST /execute_task") == 1
         # It is asked about every 10 s, not in each round.
         assert worker.calls.count("GET /info") <= 3
+
+
+async def test_how_a_called_worker_is_comes_from_itself() -> None:
+    async with pushed() as (_, (worker,), (far,)):
+        told = await far.json("GET", "/workers/1")
+        for name in ("mac_address", "update_frequent", "update_less_frequent"):
+            assert told[name] == RUN_INFO[name]
+        assert told["hostname"] == "render-0"
+        worker.alive = False
+        assert await far.json("GET", "/workers/1") == {"connection": "offline"}
 
 
 async def test_two_at_one_address_are_two() -> None:

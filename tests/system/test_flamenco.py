@@ -118,11 +118,13 @@ class Crew:
 
 
 @asynccontextmanager
-async def crew(folder: Path, program: str, *words: str, further: str = "") -> AsyncGenerator[Crew]:
+async def crew(
+    folder: Path, program: str, *words: str, further: str = "", patience_s: int = 10
+) -> AsyncGenerator[Crew]:
     toml = folder / "orchestra.toml"
     toml.write_text(
         "[dialects.flamenco]\n"
-        f'storage = "{folder}/shelf"\ntask_timeout_s = 10\nworker_timeout_s = 60\n'
+        f'storage = "{folder}/shelf"\ntask_timeout_s = {patience_s}\nworker_timeout_s = 60\n'
         # On a busy machine a worker may be silent for longer than that: then it was a try in vain.
         "failures_max = 50\n"
         f'[dialects.flamenco.commands.simple_blender_render]\nLinux = "{program}"\n{further}'
