@@ -27,6 +27,7 @@ settings.register_profile("soak", deadline=None, max_examples=5_000, print_blob=
 settings.register_profile(
     "mutation",
     deadline=None,
+    max_examples=10,  # thousands of times; the schedules draw many more
     derandomize=True,
     database=None,
     phases=[Phase.explicit, Phase.generate],

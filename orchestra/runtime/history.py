@@ -129,7 +129,8 @@ class History:
 
     async def list_jobs(self, live: State, query: ListJobs, page: JobPage) -> JobPage:
         """Merge a page from memory with what the store holds beyond it."""
-        number = int(query.after) if query.after else live.counters.jobs + 1
+        newest = live.counters.jobs + 1
+        number = min(int(query.after), newest) if query.after else newest
         project_id = live.index.project_names.get(query.project) if query.project else None
         if query.project and project_id is None:
             return page

@@ -144,19 +144,24 @@ def _get_job(state: State, query: GetJob, _: int) -> JobView:
 
 def _list_jobs(state: State, query: ListJobs, _: int) -> JobPage:
     _limit(query.limit)
-    number = _number(query.after, "after") or state.counters.jobs + 1
+    before = _number(query.after, "after") or state.counters.jobs + 1
     project_id = state.index.project_names.get(query.project) if query.project else None
     if query.project and project_id is None:
         return JobPage((), "")
     items: list[JobView] = []
-    while number > 1 and len(items) < query.limit:
-        number -= 1
-        job = state.find(Job, state.index.job_numbers.get(number, ""))
+    last = before
+    # What is in memory is gone through, not the numbers: a cursor may be as far off as whoever sends it likes.
+    known = state.index.job_numbers
+    for number in sorted((each for each in known if each < before), reverse=True):
+        if len(items) == query.limit:
+            return JobPage(tuple(items), str(last))
+        last = number
+        job = state.find(Job, known[number])
         if job is None or (query.status and job.status != query.status):
             continue
         if project_id is None or job.project_id == project_id:
             items.append(view_job(state, job, stages=False))
-    return JobPage(tuple(items), str(number) if number > 1 else "")
+    return JobPage(tuple(items), "")
 
 
 def _get_task(state: State, query: GetTask, _: int) -> TaskView:

@@ -20,6 +20,9 @@ _SEEN = (Verb.COMPLETE,)
 _SEEN_LATE = (Verb.RUN, Verb.COMPLETE)
 """Work that ended before it was told that it runs: both moves are told, and the row is stored once."""
 
+REASON_CHARS = 200
+"""Of what an attempt says of its failure its task repeats a line that fits on a screen."""
+
 
 def backoff_ms(stage: Stage, failures: int, rng: Random) -> int:
     """
@@ -75,7 +78,7 @@ def fail(tx: Transaction, attempt: Attempt, cause: Cause, message: str, **end: o
         return
     stage = tx.get(Stage, task.stage_id)
     failures = task.failures + 1
-    first_line = (message or str(cause)).strip().splitlines()[0][:200] if (message or cause) else ""
+    first_line = (message.strip() or str(cause)).splitlines()[0][:REASON_CHARS]
     if failures <= stage.retries:
         tx.move(
             task,

@@ -49,15 +49,13 @@ _DEFAULTS = Settings()
 
 
 class StageTally:
-    """Counts of one stage's tasks. ``unfolded`` tasks exist; ``broken`` ones ended without completing."""
+    """Counts of one stage's tasks: ``broken`` ones ended without completing."""
 
-    __slots__ = ("broken", "completed", "unfolded", "waiting")
+    __slots__ = ("broken", "completed")
 
     def __init__(self) -> None:
-        self.unfolded = 0
         self.completed = 0
         self.broken = 0
-        self.waiting = 0
 
 
 class Index:
@@ -198,24 +196,18 @@ class Index:
             if stage is not None:
                 if old.status is TaskStatus.COMPLETED:
                     stage.completed -= 1
-                elif old.status is TaskStatus.WAITING:
-                    stage.waiting -= 1
                 elif old.status in TASK_FINAL:
                     stage.broken -= 1
         else:
             self.unfolded[task.job_id] = max(self.unfolded.get(task.job_id, 0), task.position)
-            if stage is not None:
-                stage.unfolded += 1
         if new is None:
-            self._task_gone(task, stage)
+            self._task_gone(task)
             return
         status = new.status
         tally[status] = tally.get(status, 0) + 1
         if stage is not None:
             if status is TaskStatus.COMPLETED:
                 stage.completed += 1
-            elif status is TaskStatus.WAITING:
-                stage.waiting += 1
             elif status in TASK_FINAL:
                 stage.broken += 1
         if old is not None and old.status is TaskStatus.QUEUED and status is not old.status:
@@ -225,9 +217,7 @@ class Index:
         elif status is TaskStatus.BACKOFF and new.retry_at_ms is not None:
             self.arm(new.retry_at_ms, "task", new.id)
 
-    def _task_gone(self, task: Task, stage: StageTally | None) -> None:
-        if stage is not None:
-            stage.unfolded -= 1
+    def _task_gone(self, task: Task) -> None:
         if self.unfolded[task.job_id] == task.position:
             self.unfolded[task.job_id] -= 1
         if task.status is TaskStatus.QUEUED:

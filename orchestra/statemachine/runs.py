@@ -16,7 +16,6 @@ def created(state: State, stage: Stage, job: Job, tasks: list[Task]) -> None:
     index = state.index
     tally = index.tallies[job.id]
     tally[TaskStatus.QUEUED] = tally.get(TaskStatus.QUEUED, 0) + len(tasks)
-    index.stage_tallies[stage.id].unfolded += len(tasks)
     index.unfolded[job.id] = tasks[-1].position
     index.enqueue([task.id for task in tasks], stage, job, tasks[0].queued_at_ms)
 

@@ -243,8 +243,9 @@ def _ended(state: State, task: Task) -> list[Reason]:
             end.append(attempt.signal)
         told = ", ".join(part for part in end if part)
         text = f"attempt {number} on {worker_name(state, attempt.worker_id)}: {told}"
-        if attempt.message:
-            text += f": {attempt.message.strip().splitlines()[-1][:300]}"
+        said = attempt.message.strip()  # which may be nothing but white space
+        if said:
+            text += f": {said.splitlines()[-1][:300]}"
         if attempt.late_outcome:
             text += f" (a late report said {attempt.late_outcome}; kept as evidence)"
         reasons.append(Reason(f"attempt-{number}", text))

@@ -1,143 +1,178 @@
 """
 Mutants tried one after the other inside one run of pytest: collected once, then forked for each.
 
-What a test runs through is seen beforehand, so that a mutant meets only the tests that come by its function, the quickest first.
+A fork has everything in memory already, and whatever the mutant does to it ends with it.
 """
 
 from __future__ import annotations
 
 import gc
 import os
+import resource
 import signal
-import sys
-import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import CodeType, FrameType, FunctionType
-from typing import Any
+from types import FunctionType
 
 import attrs
 import pytest
 
+from tests.mutation.checks import Check, Reach
 from tests.mutation.operators import Mutant
 
 PATIENCE = 10.0
-"""A mutant with which the tests take so many times as long, and `ROOM_S` more, has been noticed: it does not come to an end."""
+"""A mutant with which a check takes so many times as much CPU, and `ROOM_S` more, has been noticed: it does not come to an end."""
 
-ROOM_S = 5.0
+ROOM_S = 0.5
 
-KILLED, SURVIVED, UNTESTED = "killed", "survived", "untested"
+WAIT_S = 120.0
+"""What does not even use the CPU is ended after so long: far longer than any check takes on a machine with other work."""
+
+MEMORY_BYTES = 3 << 30
+"""What grows without end is noticed before the machine suffers: ten times what the checks need."""
+
+RECENT = 3
+"""How many checks are remembered that noticed something in a function: the next change of it is shown to them first."""
+
+NOTICED, SURVIVED, UNTESTED = "noticed", "survived", "untested"
+ENDLESS = "it does not come to an end"
+
+
+class Unfit(Exception):
+    """The mutant could not be put in place, or its trial came to no verdict."""
 
 
 @attrs.frozen(slots=True)
 class Verdict:
-    """What became of a mutant."""
+    """What became of a mutant, and which check noticed it."""
 
     mutant: Mutant
     outcome: str
+    by: str = ""
+
+
+@attrs.frozen(slots=True)
+class _Running:
+    mutant: Mutant
+    said: int
 
 
 class Trials:
     """A plugin of pytest that tries mutants in place of running the tests once."""
 
-    def __init__(self, mutants: Sequence[Mutant], told: Callable[[Verdict], None]) -> None:
+    def __init__(
+        self,
+        mutants: Sequence[Mutant],
+        told: Callable[[Verdict], None],
+        walks: Sequence[Check],
+        folder: Path,
+        processes: int,
+    ) -> None:
         self._mutants = mutants
         self._told = told
+        self._walks = walks
+        self._folder = folder
+        self._processes = processes
         self._failed = False
+        self._reach = Reach()
+        self._living: Mapping[tuple[str, str], Sequence[FunctionType]] = {}
+        self._keen: dict[tuple[str, str], deque[str]] = defaultdict(lambda: deque(maxlen=RECENT))
         self.failed = ""
-        """The test that fails without any mutant, if one does."""
+        """The check that fails without any mutant, if one does."""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        """Run all tests once, looking on, then each mutant's."""
-        tests, failed = self._look_on(session.items)
-        if failed:
-            self.failed = failed
-            raise session.Failed(f"a test fails without any mutant: {failed}")
-        functions = _living()
-        running: dict[int, Mutant] = {}
+        """Run everything once, looking on, then what each mutant has to get past."""
+        tests = [self._test(item) for item in session.items]
+        self.failed = self._reach.look_on([*tests, *self._walks], self._folder)
+        if self.failed:
+            raise session.Failed(f"this fails without any mutant: {self.failed}")
+        self._living = _living()
+        gc.freeze()  # so that no fork copies what it only looks at
+        running: dict[int, _Running] = {}
         for mutant in self._mutants:
-            known = functions.get((mutant.module, mutant.function), ())
-            seen = tests.get((mutant.module, mutant.function), {})
-            if not known or not seen:
+            functions = self._living.get((mutant.module, mutant.function), ())
+            checks = self._reach.through(mutant.stem, mutant.lines)
+            if not functions or not checks:
                 self._told(Verdict(mutant, UNTESTED))
                 continue
-            if len(running) == (os.cpu_count() or 1):
+            if len(running) == self._processes:
                 self._await_one(running)
-            ordered = sorted(seen, key=seen.__getitem__)
-            limit_s = PATIENCE * sum(seen.values()) + ROOM_S
-            running[self._fork(mutant, known, ordered, limit_s)] = mutant
+            keen = self._keen[mutant.module, mutant.function]
+            checks.sort(key=lambda check: check.name not in keen)
+            pid, said = self._fork(mutant, functions, checks)
+            running[pid] = _Running(mutant, said)
         while running:
             self._await_one(running)
         return True
-
-    def _await_one(self, running: dict[int, Mutant]) -> None:
-        pid, status = os.wait()
-        survived = os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0
-        self._told(Verdict(running.pop(pid), SURVIVED if survived else KILLED))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Remember that something failed."""
         self._failed |= report.failed
 
-    def _run(self, item: pytest.Item) -> bool:
-        self._failed = False
-        item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
-        return not self._failed
+    def _test(self, item: pytest.Item) -> Check:
+        def passes() -> bool:
+            self._failed = False
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+            return not self._failed
 
-    def _look_on(
-        self, items: Sequence[pytest.Item]
-    ) -> tuple[dict[tuple[str, str], dict[pytest.Item, float]], str]:
-        """By function: the tests that come by it, and how long each takes in seconds."""
-        found: dict[tuple[str, str], dict[pytest.Item, float]] = defaultdict(dict)
-        for item in items:
-            seen: set[CodeType] = set()
+        return Check(item.nodeid, passes)
 
-            def look(frame: FrameType, event: str, _: Any, seen: set[CodeType] = seen) -> None:
-                if event == "call":
-                    seen.add(frame.f_code)
-
-            sys.setprofile(look)
-            passed = self._run(item)
-            sys.setprofile(None)
-            if not passed:
-                return found, item.nodeid
-            began_s = time.monotonic()
-            self._run(item)
-            took_s = time.monotonic() - began_s
-            for code in seen:
-                if "/statemachine/" in code.co_filename and "/tests/" not in code.co_filename:
-                    module = f"orchestra.statemachine.{Path(code.co_filename).stem}"
-                    outer = code.co_qualname.partition(".<")[0]
-                    found[module, outer][item] = took_s
-        return found, ""
+    def _await_one(self, running: dict[int, _Running]) -> None:
+        pid, status = os.wait()
+        done = running.pop(pid)
+        with os.fdopen(done.said, encoding="utf-8") as said:
+            by = said.read()
+        mutant = done.mutant
+        if os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGPROF, signal.SIGALRM):
+            self._told(Verdict(mutant, NOTICED, ENDLESS))
+        elif by:
+            self._keen[mutant.module, mutant.function].append(by)
+            self._told(Verdict(mutant, NOTICED, by))
+        elif status == 0:
+            self._told(Verdict(mutant, SURVIVED))
+        else:
+            raise Unfit(f"{mutant.id}: the trial ended with {status}")
 
     def _fork(
-        self,
-        mutant: Mutant,
-        functions: Sequence[FunctionType],
-        tests: Sequence[pytest.Item],
-        limit_s: float,
-    ) -> int:
+        self, mutant: Mutant, functions: Sequence[FunctionType], checks: Sequence[Check]
+    ) -> tuple[int, int]:
+        """Its process, and where the name of what noticed it can be read."""
+        reading, writing = os.pipe()
         pid = os.fork()
         if pid:
-            return pid
+            os.close(writing)
+            return pid, reading
+        code = 2
         # The child never returns into pytest, whatever happens.
         try:
-            signal.setitimer(signal.ITIMER_REAL, limit_s)
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            gc.disable()
             quiet = os.open(os.devnull, os.O_WRONLY)
             os.dup2(quiet, 1)
             os.dup2(quiet, 2)
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+            signal.signal(signal.SIGPROF, signal.SIG_DFL)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
             for function in functions:
                 function.__code__ = mutant.code
-            for test in tests:
-                if not self._run(test):
-                    os._exit(1)
-            os._exit(0)
+            by = self._first_that_notices(checks)
+            os.write(writing, by.encode())
+            code = 0
         finally:
-            os._exit(2)
+            os._exit(code)
+
+    def _first_that_notices(self, checks: Sequence[Check]) -> str:
+        for check in checks:
+            signal.setitimer(signal.ITIMER_PROF, PATIENCE * self._reach.took_s[check] + ROOM_S)
+            signal.setitimer(signal.ITIMER_REAL, WAIT_S)
+            try:
+                passed = check.passes()
+            except Exception:  # noqa: BLE001 - a walk that breaks off has noticed the mutant, by whatever it breaks
+                passed = False
+            if not passed:
+                return check.name
+        return ""
 
 
 def _living() -> dict[tuple[str, str], list[FunctionType]]:

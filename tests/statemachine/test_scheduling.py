@@ -81,12 +81,12 @@ def test_a_counted_resource_is_never_given_twice() -> None:
 def test_small_tasks_do_not_starve_a_big_one() -> None:
     core = Core()
     joined = core.join(slots=2, capacity=(("cpu", 2_000),))
-    small = StageDraft("small", "app", over=Span(0, 300), needs=(("cpu", 1_000),))
+    small = StageDraft("small", "app", over=Span(0, 60), needs=(("cpu", 1_000),))
     core.submit(small, priority=1)
     core.submit(StageDraft("big", "app", needs=(("cpu", 2_000),)))
     core.submit(small)
-    for _ in range(400):
-        core.advance(1_000)
+    for _ in range(80):
+        core.advance(5_000)
         core.beat(joined, *[order.attempt_id for order in core.held()])
         held = core.held()
         if any(order.stage == "big" for order in held):
