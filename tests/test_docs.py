@@ -67,6 +67,40 @@ def test_the_example_in_the_readme_runs(tmp_path: Path) -> None:
     assert (done.stdout.strip(), done.returncode) == (str(expected), 0), done.stderr
 
 
+def missing_tests(table: str, folder: Path) -> list[str]:
+    """Rows of the table of threats that name no test, and tests that they name and that are not there."""
+    missing: list[str] = []
+    for row in re.findall(r"^\|(?! threat \||---)(.*)\|$", table, flags=re.MULTILINE):
+        threat, _, told = row.strip().rsplit(" | ", 2)
+        named = re.findall(r"\[(\w+\.py)(?:::(\w+))?\]\(([^)]+)\)", told)
+        missing += [] if named else [threat]
+        for file, function, target in named:
+            path = folder / target
+            text = path.read_text(encoding="utf-8") if path.exists() else ""
+            known = re.search(rf"^(async )?def {function or 'test_'}", text, flags=re.MULTILINE)
+            missing += [] if known and path.name == file else [f"{threat}: {file}::{function}"]
+    return missing
+
+
+def test_each_threat_names_a_test_that_is_there() -> None:
+    page = ROOT / "docs" / "security.md"
+    assert missing_tests(page.read_text(encoding="utf-8"), page.parent) == []
+    assert page.read_text(encoding="utf-8").count("\n| ") >= 15  # the table itself was not lost
+
+
+def test_a_threat_whose_test_is_gone_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "test_a.py").write_text("def test_one() -> None: ...\n")
+    good = (
+        "| threat | default | test |\n|---|---|---|\n| a | b | [test_a.py::test_one](test_a.py) |\n"
+    )
+    assert missing_tests(good, tmp_path) == []
+    assert missing_tests(good.replace("::test_one", "::test_two"), tmp_path) == [
+        "a: test_a.py::test_two"
+    ]
+    assert missing_tests(good.replace("(test_a", "(test_b"), tmp_path) == ["a: test_a.py::test_one"]
+    assert missing_tests("| a | b | by hand |\n", tmp_path) == ["a"]
+
+
 def test_every_decision_is_listed() -> None:
     folder = ROOT / "docs" / "decisions"
     pages = {page.name for page in folder.glob("[0-9]*.md")}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator
+from pathlib import Path
 
 import attrs
 import pytest
 
 from orchestra.config import DialectPort
 from orchestra.dialects.asks import Ask, Dialogue, Known
+from orchestra.dialects.flamenco import flamenco
 from orchestra.dialects.job_runner import job_runner
 from orchestra.dialects.native import native_dialect
 from orchestra.dialects.wire import Dialect, Role, Route, WireRequest, WireResponse
@@ -24,7 +26,9 @@ from orchestra.testing.check_dialect import (
     DialectBroken,
     check_dialect,
 )
+from orchestra.testing.fuzz_dialects import FLAMENCO_CALLS, FORM
 from orchestra.testing.fuzz_surfaces import CALLS
+from tests.dialects.flamenco_kit import StandingClock, surroundings
 
 pytestmark = pytest.mark.anyio
 
@@ -70,6 +74,28 @@ async def test_the_job_runner_keeps_the_contract(check: Check) -> None:
         if all(call.path != route.path for call in calls)
     ]
     await check(attrs.evolve(RUNNER, calls=(*calls, *further)))
+
+
+def shelved(folder: Path) -> DialectBench:
+    """Flamenco's manager with a folder for files, and every call that its workers and its server make."""
+    port = DialectPort("flamenco", None, {"storage": str(folder)})
+    around = surroundings(StandingClock())
+    named = tuple(
+        Call(
+            call.method,
+            call.path.replace("TICKET", "1"),
+            call.body,
+            headers={"content-type": FORM} if call.fields else {},
+        )
+        for call in FLAMENCO_CALLS
+    )
+    zips = tuple(Call("GET", f"/tasks/zip/{kind}1") for kind in ("", "sup/", "dep/"))
+    return DialectBench(lambda: flamenco(port, around), (*named, *zips))
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+async def test_flamencos_manager_keeps_the_contract(check: Check, tmp_path: Path) -> None:
+    await check(shelved(tmp_path))
 
 
 @pytest.mark.parametrize(

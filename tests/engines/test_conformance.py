@@ -19,6 +19,7 @@ from orchestra.testing.check_engine import (
     EngineBench,
     EngineBroken,
     check_leaving,
+    check_output,
     check_same_id_once,
     check_stubborn,
 )
@@ -115,6 +116,55 @@ class Silent(CallablesEngine):
 
     async def start(self, order: Order, sink: AttemptSink) -> None:
         await sink.running(order.attempt_id)
+
+
+class Shortened:
+    """A sink to which the last byte of all output never comes."""
+
+    def __init__(self, sink: AttemptSink) -> None:
+        self._sink = sink
+
+    async def running(self, attempt_id: str) -> None:
+        await self._sink.running(attempt_id)
+
+    async def progress(self, attempt_id: str, fraction: float, message: str) -> None:
+        await self._sink.progress(attempt_id, fraction, message)
+
+    async def output(self, attempt_id: str, stream: str, data: bytes) -> None:
+        await self._sink.output(attempt_id, stream, data[:-1])
+
+    async def ended(self, attempt_id: str, ended: Ended) -> None:
+        await self._sink.ended(attempt_id, ended)
+
+
+class Cutting(ProcessEngine):
+    """Breaks the law on purpose: what is written comes torn."""
+
+    async def start(self, order: Order, sink: AttemptSink) -> None:
+        await super().start(order, Shortened(sink))
+
+
+class Twice(ProcessEngine):
+    """Breaks the law on purpose: an order that is repeated starts another program under another name."""
+
+    _seen = 0
+
+    async def start(self, order: Order, sink: AttemptSink) -> None:
+        self._seen += 1
+        other = attrs.evolve(order, attempt_id=f"{order.attempt_id}-{self._seen}")
+        await super().start(order if self._seen == 1 else other, sink)
+
+
+async def test_the_suite_sees_output_that_comes_torn(tmp_path: Path) -> None:
+    bench = attrs.evolve(process_bench(tmp_path), make=lambda: Cutting(tmp_path))
+    with pytest.raises(EngineBroken):
+        await check_output(bench)
+
+
+async def test_the_suite_sees_an_order_that_is_started_twice(tmp_path: Path) -> None:
+    bench = attrs.evolve(process_bench(tmp_path), make=lambda: Twice(tmp_path))
+    with pytest.raises(EngineBroken, match="one id is one attempt"):
+        await check_same_id_once(bench)
 
 
 async def test_the_suite_sees_an_end_that_is_told_too_early(tmp_path: Path) -> None:

@@ -82,6 +82,30 @@ class Torn(MemoryStore):
         await super().commit(attrs.evolve(batch, puts=(), drops=()))
 
 
+class Reordered(MemoryStore):
+    """Stores the rows of each batch when the next one comes: two commits are in another order than they were acknowledged in."""
+
+    _late: tuple[Record, ...] = ()
+
+    async def commit(self, batch: Batch) -> None:
+        late, self._late = self._late, batch.puts
+        await super().commit(attrs.evolve(batch, puts=late))
+
+
+class Twice(MemoryStore):
+    """Takes one number twice, if both come at the same time: two orchestrators start the same work."""
+
+    async def commit(self, batch: Batch) -> None:
+        came_at = self._number
+        try:
+            await super().commit(batch)
+        except StoreTaken:
+            if batch.number != came_at + 1:
+                raise
+            for record in batch.puts:
+                self._tables["job"].put(record)
+
+
 class LeavesTraces(MemoryStore):
     """Refuses a wrong number after it has stored the rows."""
 
@@ -136,6 +160,8 @@ class Repeating(MemoryStore):
         (Forgetful, "C1"),
         (Unfenced, "C4"),
         (Torn, "C1"),
+        (Reordered, "as it was|C1"),
+        (Twice, "C4"),
         (LeavesTraces, "C1"),
         (Stale, "revived"),
         (Unordered, "pages"),

@@ -53,6 +53,25 @@ class ForgetsKeys(Honest):
         return await self.inner.ask(command, key=key and "")
 
 
+class AsksTwice(Honest):
+    async def ask(self, command: Any, *, key: str = "") -> Any:
+        await self.inner.ask(command, key=key)
+        return await self.inner.ask(command, key=key)
+
+
+class LosesAsks(Honest):
+    """Every second one is acknowledged with the answer of the one before it, and never made."""
+
+    last: Any = None
+
+    async def ask(self, command: Any, *, key: str = "") -> Any:
+        lost, self.last = self.last, None
+        if lost is not None:
+            return lost
+        self.last = await self.inner.ask(command, key=key)
+        return self.last
+
+
 class CutsNames(Honest):
     async def ask(self, command: Any, *, key: str = "") -> Any:
         name = getattr(command, "name", "")
@@ -161,6 +180,8 @@ def lying(liar: type[Honest]) -> Callable[[FarEnd], Any]:
 
 LIES: list[tuple[type[Honest], Check]] = [
     (ForgetsKeys, suite.check_keys_arrive),
+    (AsksTwice, suite.check_everything_goes_through),
+    (LosesAsks, suite.check_everything_goes_through),
     (CutsNames, suite.check_everything_goes_through),
     (FlattensErrors, suite.check_errors_keep_their_words),
     (LosesRemedies, suite.check_errors_keep_their_words),

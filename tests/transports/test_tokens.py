@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 import os
@@ -12,6 +13,7 @@ import pytest
 from orchestra.dialects.wire import Role
 from orchestra.errors import Malformed
 from orchestra.transports.tokens import (
+    TOKEN_PREFIX,
     Secret,
     open_tokens,
     read_plain_tokens,
@@ -88,6 +90,23 @@ def test_two_installations_never_share_a_token(tmp_path: Path) -> None:
         open_tokens(path)
         seen |= {token.reveal() for token in read_plain_tokens(path).values()}
     assert len(seen) == 40
+
+
+GUESSES = (
+    "", "admin", "orchestra", "password", "token", "secret", "changeme", "root", "test", "operator", "worker", "default",
+    "0" * 43, "A" * 43, "otk_", "otk_" + "0" * 43, "otk_" + "A" * 43, "null", "undefined", "Bearer", "local", "*", "otk_\0",
+)  # fmt: skip
+
+
+def test_nothing_that_one_would_try_first_opens_a_new_installation(tmp_path: Path) -> None:
+    """No default credentials: what is drawn is unlike any text in the tree, and 256 bits long."""
+    path = str(tmp_path / "tokens")
+    book = open_tokens(path)
+    assert [guess for guess in GUESSES if book.find(guess) is not None] == []
+    for token in read_plain_tokens(path).values():
+        drawn = token.reveal().removeprefix(TOKEN_PREFIX)
+        assert len(base64.urlsafe_b64decode(drawn + "=" * (-len(drawn) % 4))) == 32
+        assert book.find(token.reveal()) is not None, "the control: the right one opens"
 
 
 def test_a_secret_does_not_show_itself() -> None:

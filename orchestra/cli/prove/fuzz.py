@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from orchestra.cli import speech
 from orchestra.cli.prove.concluding import Json, Write, conclude
 from orchestra.errors import Malformed
 
@@ -81,17 +82,25 @@ def _drawn(chosen: Sequence[str], inputs: int, seed: int) -> tuple[Figures, list
     from orchestra.testing.fuzz import fuzz as run
     from orchestra.testing.fuzz_surfaces import SURFACES
 
-    done = [run(SURFACES[name], inputs=inputs, seed=seed) for name in chosen]
-    return [_row(each) for each in done], done
+    figures: Figures = []
+    done: list[Fuzzed] = []
+    for name in chosen:
+        done.append(run(SURFACES[name], inputs=inputs, seed=seed))
+        figures.append(_row(done[-1]))
+        speech.say(": ".join(figures[-1]))
+    return figures, done
 
 
 def _guided(chosen: Sequence[str], inputs: int, seed: int) -> tuple[Figures, list[Fuzzed]]:
     from orchestra.testing.fuzz_guided import fuzz_guided
 
-    found = [fuzz_guided(name, inputs=inputs, seed=seed) for name in chosen]
     figures: Figures = []
-    for each in found:
-        what, told = _row(each.fuzzed)
-        reached = f"; {each.edges_corpus:,} edges by valid inputs, {each.edges:,} in the end"
+    done: list[Fuzzed] = []
+    for name in chosen:
+        found = fuzz_guided(name, inputs=inputs, seed=seed)
+        what, told = _row(found.fuzzed)
+        reached = f"; {found.edges_corpus:,} edges by valid inputs, {found.edges:,} in the end"
+        done.append(found.fuzzed)
         figures.append((what, told + reached))
-    return figures, [each.fuzzed for each in found]
+        speech.say(": ".join(figures[-1]))
+    return figures, done
