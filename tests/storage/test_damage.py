@@ -86,7 +86,7 @@ def damaged(whole: Path, folder: Path, statement: str, *values: object) -> str:
     """A copy of the file in which a hand has done something."""
     path = str(shutil.copy(whole, folder / "store.db"))
     connection = apsw.Connection(path)
-    connection.execute(statement, values)  # type: ignore[arg-type]  # the stubs want one type for all values
+    connection.execute(statement, values)
     assert connection.changes() >= 1
     connection.close()
     return path

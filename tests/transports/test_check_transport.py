@@ -130,7 +130,7 @@ class Watches(Honest):
                     if found is not None:
                         yield found
 
-            stream = changed()
+            stream: Any = changed()
             try:
                 yield stream
             finally:
