@@ -22,6 +22,20 @@ class Disk:
         """Make an empty file that only its owner may read. Raises `FileExistsError` when the name is taken."""
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
+    def make_directory(self, path: str) -> None:
+        """Make a directory with those above it, where they are missing; their names are durable on return."""
+        place = Path(path).absolute()
+        missing = [each for each in (place, *place.parents) if not each.exists()]
+        place.mkdir(parents=True, exist_ok=True)
+        for each in reversed(missing):
+            self.sync_directory(str(each))
+
+    def write_new(self, path: str, content: bytes) -> None:
+        """Make a file with this content, which only its owner may read. Raises `FileExistsError` when the name is taken."""
+        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(content)
+
     def remove(self, path: str) -> None:
         """Take away a name, if it is there."""
         Path(path).unlink(missing_ok=True)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-import os
 import re
+import secrets
 import zipfile
 import zlib
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import attrs
 
 from orchestra.errors import Malformed, Unavailable
+from orchestra.storage.disk import THE_DISK, Disk
 
 PICTURE_BYTES_MAX = 16 * 1024 * 1024
 """A larger picture is none to look at."""
@@ -29,10 +30,15 @@ class FolderShelf:
     """
     Files in one folder, which is made when it is missing. Calls wait for the disk: make them in a thread.
 
-    A file is there as a whole or not at all: it is written beside its place, flushed, and moved there.
+    A file is there as a whole or not at all: it is written beside its place, flushed, and moved there; then its name is flushed.
+
+    Args:
+        folder: Where.
+        disk: What it lies on; for tests of what a disk can do.
     """
 
     folder: Path
+    disk: Disk = THE_DISK
 
     def save(self, name: str, content: bytes) -> None:
         """
@@ -44,16 +50,17 @@ class FolderShelf:
         """
         path = self._path(name)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with NamedTemporaryFile(dir=self.folder, prefix=".new-", delete=False) as file:
-                try:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                    Path(file.name).replace(path)
-                except OSError:
-                    Path(file.name).unlink(missing_ok=True)
-                    raise
+            self.disk.make_directory(str(self.folder))
+            draft = str(self.folder / f".new-{secrets.token_hex(8)}")
+            try:
+                self.disk.write_new(draft, content)
+                self.disk.sync_file(draft)
+                self.disk.replace(draft, str(path))
+            except OSError:
+                with contextlib.suppress(OSError):  # the disk failed; what failed first is told
+                    self.disk.remove(draft)
+                raise
+            self.disk.sync_directory(str(path))
         except OSError as error:
             raise Unavailable(f"{name} can not be kept: {error.strerror}") from None
 

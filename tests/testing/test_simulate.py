@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Generator
+from contextvars import Context
 
 import anyio
 import anyio.lowlevel
@@ -19,7 +20,7 @@ from orchestra.testing import faults, simulate
 from orchestra.testing.removed_rules import removed
 from orchestra.testing.simulation.campaign import Tally, campaign, chunk, play_seed
 from orchestra.testing.simulation.cluster import Shape
-from orchestra.testing.simulation.loop import SimulatedLoop, Stuck
+from orchestra.testing.simulation.loop import Process, SimulatedLoop, Stuck
 from orchestra.testing.simulation.plan import STORES, Plan, Trouble, draw
 from orchestra.testing.simulation.sample import Scenario, sample_app
 from orchestra.testing.simulation.simulation import NotInTime, Simulation, play
@@ -224,6 +225,42 @@ def test_a_wait_shorter_than_the_clock_can_tell_comes_to_its_end() -> None:
     tasks = sample_app().tasks
     shape = Shape(tasks, workers=1, slots=2, transport="websocket", fence="patient")
     assert play(Scenario(tasks), shape, plan).simulated_ms > 0
+
+
+def test_a_clock_that_goes_wrong_moves_what_its_machine_waits_for() -> None:
+    async def waits(loop: SimulatedLoop, process: Process, said: list[float]) -> None:
+        await anyio.sleep(10)  # at the right pace for 2 s, then at half of it
+        said.append(loop.now_s)
+        process.skew(2.0)
+        began_s = loop.time()
+        await anyio.sleep(10)
+        said += [loop.now_s, loop.time() - began_s]
+
+    loop = SimulatedLoop()
+    said: list[float] = []
+    try:
+        process = Process(loop, "w1")
+        task = loop.create_task(waits(loop, process, said), context=process.context())
+        loop.call_later(2.0, process.skew, 0.5, context=Context())
+        loop.run_until_complete(task)
+    finally:
+        loop.close()
+    assert said == pytest.approx([18.0, 23.0, 10.0])
+
+
+def test_machines_are_gone_for_good_but_the_last() -> None:
+    async def films(sim: Simulation) -> None:
+        job = await sim.submit(render.map(range(4)))
+        await sim.until(job.done, within="1h")
+        sim.start("w1")
+        await anyio.sleep(20)
+        said.append(sorted(sim.cluster.gone))
+        said.append([each.name for each in await sim.client.workers() if each.status == "online"])
+
+    said: list[list[str]] = []
+    plan = "seed=1 latency=1 gone@1000:w1:10:0 gone@1500:w2:10:0"
+    simulate(app, workers=2, plan=plan)(films)()
+    assert said == [["w1"], ["w2"]]
 
 
 def test_a_circle_in_which_no_time_passes_says_so() -> None:

@@ -38,6 +38,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "power_loss",
             "Cut the power after every operation of the store on its disk, and fail every operation in turn.",
         ),
+        "recovery": (
+            "recovery",
+            "Cut the power again, and fail a second operation, while the store recovers from the first.",
+        ),
         "linearizability": (
             "linearizability",
             "Have many clients ask a real server that is killed, and look for an order that explains every answer.",

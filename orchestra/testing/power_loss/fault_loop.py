@@ -18,7 +18,7 @@ from orchestra.storage.sqlite_files import check_file
 from orchestra.testing.power_loss.ledger import Promise
 from orchestra.testing.power_loss.medium import FileSystem, Medium, Way
 from orchestra.testing.power_loss.play import NoServer, OpenStore, Play
-from orchestra.testing.power_loss.recorder import Fails, Fault, RecordingDisk
+from orchestra.testing.power_loss.recorder import Fails, Fault, Pair, RecordingDisk
 from orchestra.testing.power_loss.scenarios import SCENARIOS
 from orchestra.testing.power_loss.trial import open_sqlite, workshop
 from orchestra.testing.power_loss.verdict import CheckFile, Inspector
@@ -56,7 +56,7 @@ class Faulted:
 async def fail_once(
     name: str,
     seed: int,
-    fault: Fault,
+    fault: Fault | Pair,
     *,
     open_store: OpenStore = open_sqlite,
     check: CheckFile = check_file,
@@ -77,9 +77,7 @@ async def fail_once(
                 for system in FileSystem:
                     images += len(_ENDINGS)
                     problems += await _cut(disk, system, inspector, Random(f"end {seed}"))
-    line = (
-        f"{name}, seed {seed}: {fault.fails} {fault.nth} {'for ever' if fault.forever else 'once'}"
-    )
+    line = f"{name}, seed {seed}: {fault}"
     return Faulted(
         int(fault.met > 0), fault.met, images, 0.0, tuple(f"{line}: {each}" for each in problems)
     )

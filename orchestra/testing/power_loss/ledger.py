@@ -123,6 +123,10 @@ class Promise:
                 each for each in self.begun if each.number >= operation.offset
             )
 
+    def copy(self) -> Promise:
+        """One that goes on from here by itself."""
+        return Promise(self.told, set(self.begun), dict(self.copies), dict(self.needed))
+
     def lost(self, found: Standing) -> str:
         """Why ``found`` breaks the promise; empty when it is kept."""
         told = self.told

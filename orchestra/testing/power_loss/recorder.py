@@ -76,6 +76,34 @@ class Fault:
         self.met += 1
         return True
 
+    def __str__(self) -> str:
+        return f"{self.fails} {self.nth} {'for ever' if self.forever else 'once'}"
+
+
+@attrs.define(slots=True, eq=False)
+class Pair:
+    """A fault, and a second one among the operations that follow it: while whoever met the first recovers from it."""
+
+    first: Fault
+    second: Fault
+
+    @property
+    def forever(self) -> bool:
+        """Each of the two fails once."""
+        return False
+
+    @property
+    def met(self) -> int:
+        """How many have failed."""
+        return self.first.met + self.second.met
+
+    def meets(self, fails: Fails) -> bool:
+        """Count one operation. Whether it fails."""
+        return (self.second if self.first.met else self.first).meets(fails)
+
+    def __str__(self) -> str:
+        return f"{self.first}, then {self.second}"
+
 
 class RecordingDisk(Disk):
     """
@@ -97,7 +125,7 @@ class RecordingDisk(Disk):
         *,
         sqlite_syncs_names: bool = SQLITE_SYNCS_NAMES,
         syncs_names: bool = True,
-        fault: Fault | None = None,
+        fault: Fault | Pair | None = None,
     ) -> None:
         self.folder = folder
         self.sqlite_syncs_names = sqlite_syncs_names
@@ -203,6 +231,17 @@ class RecordingDisk(Disk):
         self.refuse(Fails.NAMES)
         super().reserve(path)
         self.made(path)
+
+    def write_new(self, path: str, content: bytes) -> None:
+        """As `Disk.write_new`."""
+        self.refuse(Fails.NAMES)
+        super().write_new(path, b"")
+        self.made(path)
+        self.refuse(Fails.WRITE)
+        if self.met(Fails.FULL):
+            raise OSError(errno.ENOSPC, "the disk is full")
+        Path(path).write_bytes(content)
+        self.record(Kind.WRITE, path, content=content)
 
     def remove(self, path: str) -> None:
         """As `Disk.remove`."""

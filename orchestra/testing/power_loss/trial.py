@@ -149,11 +149,13 @@ class Cutter:
     corrupt: int = 0
     broken: list[Broken] = attrs.field(factory=list[Broken])
 
-    async def cut(self, recording: Recording, system: FileSystem) -> None:
-        """Make every image of a recording on one file system, and look at it."""
+    async def cut(
+        self, recording: Recording, system: FileSystem, known: Promise | None = None
+    ) -> None:
+        """Make every image of a recording on one file system, and look at it. ``known`` was promised before it began."""
         rng = Random(f"cut {self.name} {self.seed} {system}")
         medium = Medium(system, recording.durable)
-        promise = Promise()
+        promise = known.copy() if known is not None else Promise()
         ways = (Way.SYNCED, Way.ALL, Way.TORN, Way.SHUFFLED, *[Way.SUBSET] * self.subsets)
         for place, operation in enumerate(recording.tape):
             if self.enough and self.lost + self.corrupt >= self.enough:

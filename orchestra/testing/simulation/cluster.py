@@ -45,6 +45,9 @@ EPOCH_S = 1_750_000_000.0
 WAKING_S = 0.5
 """A process that was frozen gets so long to notice."""
 
+RATE_MIN = 2 / 3
+"""A worker ends what runs after two thirds of a lease that it could not renew; on a slower clock that is after the lease's end."""
+
 CAPACITY = (("cpu", 4_000), ("memory", 1_000 * (8 << 30)))
 """Of each worker, in thousandths: four cpus and 8 GiB."""
 
@@ -120,20 +123,26 @@ class Cluster:
         self.wall_step_s = 0.0
         self.processes: dict[str, Process] = {}
         self.graves: list[Process] = []
+        self.rates: dict[str, float] = {}
+        """How fast the clocks of machines go, where they do not go right."""
+        self.gone: set[str] = set()
+        """Machines that never come back."""
         self._thawed: dict[str, float] = {}
         self._lives: dict[str, int] = {}
         self._agents: dict[str, Agent] = {}
 
     def now_ms(self) -> int:
         """Simulated milliseconds from the start."""
-        return round(self.loop.time() * 1_000)
+        return round(self.loop.now_s * 1_000)
 
     def is_asleep(self, place: str) -> bool:
-        """Whether a place is frozen, or was until a moment ago."""
+        """Whether a place is frozen, or was until a moment ago, or has a clock too slow for any fence."""
+        if self.rates.get(place, 1.0) < RATE_MIN:
+            return True
         process = self.processes.get(place)
         if process is not None and process.frozen:
             return True
-        return self.loop.time() - self._thawed.get(place, -WAKING_S) < WAKING_S
+        return self.loop.now_s - self._thawed.get(place, -WAKING_S) < WAKING_S
 
     # processes ------------------------------------------------------------------------------------------------------
 
@@ -142,7 +151,10 @@ class Cluster:
         there = self.processes.get(place)
         if there is not None and there.alive:
             return
+        if place in self.gone:
+            return
         process = self.processes[place] = Process(self.loop, place)
+        process.skew(self.rates.get(place, 1.0))
         self._lives[place] = self._lives.get(place, 0) + 1
         self.truth.tell(place, "starts")
         program = self._serve() if place == SERVER else self._work(place)
@@ -173,6 +185,21 @@ class Cluster:
         self.truth.tell(place, "loses its power" if silent else "is killed")
         self._bury(place, process, silent=silent)
 
+    def lose(self, place: str) -> None:
+        """A worker's machine loses its power and never comes back; the last one is spared."""
+        if len(self.gone | {place}) < self.shape.workers:
+            self.gone.add(place)
+            self.truth.tell(place, "is gone for good")
+            self.kill(place, silent=True)
+
+    def skew(self, place: str, rate: float) -> None:
+        """From now on the clock of a worker's machine goes so fast, through its starts too."""
+        self.truth.tell(place, f"has a clock that goes {rate:g} times as fast")
+        self.rates[place] = rate
+        process = self.processes.get(place)
+        if process is not None and process.alive:
+            process.skew(rate)
+
     def _bury(self, place: str, process: Process, *, silent: bool) -> None:
         process.kill()
         self.graves.append(process)
@@ -198,7 +225,7 @@ class Cluster:
         """SIGCONT."""
         if process.alive and process.frozen:
             self.truth.tell(place, "thaws")
-            self._thawed[place] = self.loop.time()
+            self._thawed[place] = self.loop.now_s
             process.thaw()
 
     def drain(self, place: str) -> None:
@@ -219,6 +246,8 @@ class Cluster:
         self.disk.heal()
         for place in (SERVER, *self.shape.names):
             process = self.processes.get(place)
+            if place in self.rates:
+                self.skew(place, 1.0)
             if process is not None:
                 self.thaw(place, process)
             self.start(place)
@@ -227,7 +256,7 @@ class Cluster:
 
     async def _serve(self) -> None:
         clock = SteadyClock(
-            lambda: EPOCH_S + self.loop.time() + self.wall_step_s, monotonic_s=self.loop.time
+            lambda: EPOCH_S + self.loop.now_s + self.wall_step_s, monotonic_s=self.loop.time
         )
         seeds = Seeds(Random(f"seeds {self.rng.random()}"))
         store = await self.disk.open()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import heapq
 import selectors
 from collections.abc import Callable
 from contextvars import Context, ContextVar, copy_context
@@ -58,8 +59,30 @@ class Process:
         self._held: list[_Planned] = []
         self._context = contextvars.copy_context()
         self._context.run(PROCESS.set, self)
+        self.rate = 1.0
+        """How fast its machine's clock goes."""
+        self._since_s = (0.0, 0.0)
+        """A moment of the world, and what the machine's clock showed then."""
         self.buried: list[_Planned] = []
         """What a killed process would have done. Kept, so that nothing of it is collected and cleaned up half-way."""
+
+    def shown_s(self, now_s: float) -> float:
+        """What its machine's clock shows at a moment of the world."""
+        world_s, shown_s = self._since_s
+        return shown_s + (now_s - world_s) * self.rate
+
+    def world_s(self, when_s: float) -> float:
+        """The moment at which its machine's clock shows ``when_s``."""
+        world_s, shown_s = self._since_s
+        return world_s + (when_s - shown_s) / self.rate
+
+    def skew(self, rate: float) -> None:
+        """From now on its machine's clock goes so fast: all that it waits for comes sooner, or later."""
+        waits = [(handle, self.shown_s(handle.when())) for handle in self._loop.timers_of(self)]
+        now_s = self._loop.now_s
+        self._since_s = (now_s, self.shown_s(now_s))
+        self.rate = rate
+        self._loop.put_off([(handle, self.world_s(when_s)) for handle, when_s in waits])
 
     def context(self) -> Context:
         """A context of this process."""
@@ -134,7 +157,8 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
     """The loop. Its time is in seconds, and begins at 0."""
 
     def __init__(self) -> None:
-        self._now_s = 0.0
+        self.now_s = 0.0
+        """The time of the world, whatever clocks show."""
         self.callbacks = 0
         super().__init__(_Leaping(self))
         _Task.number = 0
@@ -142,12 +166,13 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         self.set_task_factory(self._make_task)
 
     def time(self) -> float:
-        """The simulated time."""
-        return self._now_s
+        """The simulated time, as the machine of the running process shows it."""
+        process = PROCESS.get()
+        return self.now_s if process is None else process.shown_s(self.now_s)
 
     def leap(self, seconds: float) -> None:
         """Let so much time pass."""
-        self._now_s += seconds
+        self.now_s += seconds
 
     def _make_task(self, _: object, coroutine: Any, **kwargs: Any) -> asyncio.Task[Any]:
         # Nobody else holds what a killed process was about to do; it must not be collected, and cleaned up, in the middle.
@@ -197,9 +222,44 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         if process is None:
             return super().call_at(when, callback, *args, context=context)
         planned = _Planned(callback, args, context)
-        timer = super().call_at(when, process.step, planned, context=context)
+        moment_s = process.world_s(when)
+        timer = super().call_at(moment_s, process.step, planned, context=context)
         planned.handle = timer
         return timer
+
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """As in any loop; what belongs to no process goes by the time of the world."""
+        if context is not None and context.get(PROCESS) is None:
+            return self.call_at(self.now_s + delay, callback, *args, context=context)
+        return self.call_at(self.time() + delay, callback, *args, context=context)
+
+    def timers_of(self, process: Process) -> list[asyncio.TimerHandle]:
+        """What a process waits for."""
+        every: list[asyncio.TimerHandle] = vars(self)["_scheduled"]
+        return [
+            timer
+            for timer in every
+            if any(
+                isinstance(each, _Planned) and each.context.get(PROCESS) is process
+                for each in _args_of(timer)
+            )
+        ]
+
+    def put_off(self, timers: list[tuple[asyncio.TimerHandle, float]]) -> None:
+        """Give timers other moments. Who holds one may cancel it as before."""
+        for timer, when_s in timers:
+            timer._when = when_s  # noqa: SLF001  there is no public way that keeps the handle
+        heapq.heapify(vars(self)["_scheduled"])
+
+
+def _args_of(timer: asyncio.TimerHandle) -> tuple[object, ...]:
+    return getattr(timer, "_args", None) or ()
 
 
 class _Leaping(selectors.SelectSelector):

@@ -73,12 +73,12 @@ class Network:
 
     def cut(self, source: str, target: str, seconds: float) -> None:
         """Nothing gets from one place to the other for so long."""
-        until_s = self.loop.time() + seconds
+        until_s = self.loop.now_s + seconds
         self._cuts[source, target] = max(until_s, self._cuts.get((source, target), 0.0))
 
     def slow(self, place: str, latency_s: float, seconds: float) -> None:
         """Bytes to and from a place are up to so long on their way."""
-        self._slow[place] = (latency_s, self.loop.time() + seconds)
+        self._slow[place] = (latency_s, self.loop.now_s + seconds)
 
     def heal(self) -> None:
         """All is well from now on."""
@@ -120,11 +120,11 @@ class Network:
         here = process.name if process is not None else "people"
         listener = self._listeners.get((host, port))
         there = listener.process.name if listener is not None and listener.process else "server"
-        began_s = self.loop.time()
+        began_s = self.loop.now_s
         for source, target in ((here, there), (there, here)):
-            await asyncio.sleep(max(0.0, self._cuts.get((source, target), 0.0) - self.loop.time()))
+            await asyncio.sleep(max(0.0, self._cuts.get((source, target), 0.0) - self.loop.now_s))
             await asyncio.sleep(self._latency(source, target))
-        if self.loop.time() - began_s > PATIENCE_S:
+        if self.loop.now_s - began_s > PATIENCE_S:
             raise TimeoutError("the connection attempt took too long")
         listener = self._listeners.get((host, port))
         if listener is None or not listener.open:
@@ -146,13 +146,13 @@ class Network:
         longest = self.latency_s
         for place in (source, target):
             latency_s, until_s = self._slow.get(place, (0.0, 0.0))
-            if until_s > self.loop.time():
+            if until_s > self.loop.now_s:
                 longest = max(longest, latency_s)
         return self.rng.uniform(0.0, longest)
 
     def arrival(self, source: str, target: str) -> float:
         """When something that is sent now arrives."""
-        now_s = self.loop.time()
+        now_s = self.loop.now_s
         return max(now_s, self._cuts.get((source, target), 0.0)) + self._latency(source, target)
 
 

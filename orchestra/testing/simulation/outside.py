@@ -98,4 +98,4 @@ class _DriveTime:
     drive: Drive
 
     def perf_counter(self) -> float:
-        return self.loop.time() + self.drive.busy_s
+        return self.loop.now_s + self.drive.busy_s

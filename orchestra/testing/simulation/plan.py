@@ -112,7 +112,7 @@ _OF_THE_SERVER = frozenset(
 
 def places_of(kind: str, workers: Sequence[str]) -> tuple[str, ...]:
     """Whom a fault may meet."""
-    if kind in ("vanish", "drain"):
+    if kind in ("vanish", "drain", "gone", "skew_clock"):
         return tuple(workers)
     if kind in _OF_THE_SERVER:
         return ("server",)

@@ -90,7 +90,7 @@ class Simulation:
     @property
     def now_s(self) -> float:
         """Simulated seconds from the start."""
-        return self.cluster.loop.time()
+        return self.cluster.loop.now_s
 
     async def submit(
         self, work: TaskFunction[Any, Any] | Calls[Any] | SubmitJob, *args: object, **kwargs: Any

@@ -9,7 +9,11 @@ from types import MappingProxyType
 from orchestra.testing.simulation.cluster import SERVER, Cluster
 from orchestra.testing.simulation.plan import Trouble
 
-HOUR_S = 3_600.0
+STEPS_S = (-3_600.0, -1_800.0, -30.0, -1.0, 1.0, 30.0, 1_800.0, 3_600.0)
+"""How far a wall clock is set: what a time server mends, what a person does, and a summer."""
+
+RATES = (0.5, 0.7, 0.9, 0.99, 1.01, 1.3, 1.6, 2.0)
+"""How fast a clock goes: half to double, as on a machine that is virtual and starved, or badly made."""
 
 
 def _kill(cluster: Cluster, trouble: Trouble) -> None:
@@ -77,9 +81,18 @@ def _full_disk(cluster: Cluster, trouble: Trouble) -> None:
 
 
 def _step_clock(cluster: Cluster, trouble: Trouble) -> None:
-    """``number``: how far, from an hour back to an hour ahead."""
-    cluster.wall_step_s = HOUR_S * (trouble.number - 4) / 4
+    """``number``: how far, as in `STEPS_S`."""
+    cluster.wall_step_s = STEPS_S[trouble.number]
     cluster.truth.tell(SERVER, f"has its clock set by {cluster.wall_step_s:+g} s")
+
+
+def _skew_clock(cluster: Cluster, trouble: Trouble) -> None:
+    """``number``: how fast it goes, as in `RATES`."""
+    cluster.skew(trouble.place, RATES[trouble.number])
+
+
+def _gone(cluster: Cluster, trouble: Trouble) -> None:
+    cluster.lose(trouble.place)
 
 
 def _drain(cluster: Cluster, trouble: Trouble) -> None:
@@ -100,6 +113,8 @@ TROUBLES: Mapping[str, Callable[[Cluster, Trouble], None]] = MappingProxyType(
         "fail_operation": _fail_operation,
         "full_disk": _full_disk,
         "step_clock": _step_clock,
+        "skew_clock": _skew_clock,
+        "gone": _gone,
         "drain": _drain,
     }
 )
