@@ -40,7 +40,7 @@ def unable(worker: Worker, shape: Shape) -> str:
     app, labels, needs = shape
     if app not in worker.apps:
         return "app"
-    if any(
+    if labels and any(
         label not in worker.labels and label != label_of_worker(worker.name) for label in labels
     ):
         return "label"
@@ -180,11 +180,14 @@ def _in_a_row(state: State, candidates: list[tuple[Rank, Shape]], worker: Worker
     """
     index = state.index
     entry, shape = candidates[0]
+    queued = len(index.queues[entry[3]])
+    if queued == 1:
+        return 1
     ahead = (entry[0], entry[1] + 1)
     others = [*index.ready[shape][1:3], *(other for other, _ in candidates[1:2])]
     if len(index.free) > 1 or any(other < ahead for other in others):
         return 1
-    return min(len(index.queues[entry[3]]), room(state, worker, shape))
+    return min(queued, room(state, worker, shape))
 
 
 def _anyone_reserves(state: State, ahead: list[tuple[Rank, Shape]], now_ms: int) -> bool:

@@ -69,15 +69,15 @@ class Transaction:
 
     def find(self, kind: type[T], id: str) -> T | None:
         """The row, or None."""
-        return cast("T | None", self.state.rows[KIND_OF[kind]].get(id))
+        return self.state.of[kind].get(id)
 
     def get(self, kind: type[T], id: str) -> T:
         """The row. Raises `NotFound`."""
-        row = self.state.rows[KIND_OF[kind]].get(id)
+        row = self.state.of[kind].get(id)
         if row is None:
             name = KIND_OF[kind]
             raise NotFound(f"there is no {name} {id!r}", where=f"{name}_id")
-        return cast("T", row)
+        return row
 
     def put(self, record: T) -> T:
         """Store a row. Raises `Defect` when its status changes along an edge that is not in the table."""
