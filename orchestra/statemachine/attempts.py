@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orchestra.statemachine import limits
+from orchestra.statemachine.copies import attempt_running, task_running
 from orchestra.statemachine.ending import complete, fail, stopped
 from orchestra.statemachine.lifecycles import ATTEMPT_FINAL, AttemptStatus, TaskStatus, Verb
 from orchestra.statemachine.records import Attempt, Cause, Progress, Task
@@ -10,6 +11,7 @@ from orchestra.statemachine.replies import ReportsAnswered
 from orchestra.statemachine.reports import AttemptReport, AttemptsReported, Happening
 from orchestra.statemachine.transaction import Transaction
 
+_RUNS = (Verb.RUN,)
 _ENDS = (Happening.COMPLETED, Happening.FAILED, Happening.STOPPED)
 
 
@@ -53,10 +55,15 @@ def _take(tx: Transaction, command: AttemptsReported, report: AttemptReport) -> 
 
 def _running(tx: Transaction, attempt: Attempt) -> None:
     if attempt.status is AttemptStatus.STARTED:
-        tx.move(attempt, Verb.RUN, started_at_ms=tx.now_ms)
+        index = tx.state.index
+        ran = attempt_running(attempt, tx.now_ms)
+        tx.keep("attempt", attempt, ran, tx.path("attempt", attempt.status, _RUNS))
+        index.replace(attempt, ran)
         task = tx.get(Task, attempt.task_id)
         if task.status is TaskStatus.LEASED:
-            tx.move(task, Verb.RUN)
+            running = task_running(task)
+            tx.keep("task", task, running, tx.path("task", task.status, _RUNS))
+            index.replace(task, running)
 
 
 def _end(tx: Transaction, attempt: Attempt, report: AttemptReport) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from orchestra.statemachine import ids, runs
+from orchestra.statemachine.copies import task_leased
 from orchestra.statemachine.effects import StartAttempt
 from orchestra.statemachine.index import Rank, Shape, shape_of
 from orchestra.statemachine.lifecycles import (
@@ -25,7 +26,7 @@ from orchestra.statemachine.lifecycles import (
     WorkerStatus,
 )
 from orchestra.statemachine.orders import order_of
-from orchestra.statemachine.records import Attempt, Job, Stage, Task, Worker, task_leased
+from orchestra.statemachine.records import Attempt, Job, Stage, Task, Worker
 from orchestra.statemachine.state import State
 from orchestra.statemachine.transaction import Transaction
 

@@ -12,6 +12,13 @@ import pytest
 from orchestra.errors import Defect
 from orchestra.statemachine import limits, load, scheduling
 from orchestra.statemachine.commands import StageDraft
+from orchestra.statemachine.copies import (
+    attempt_completed,
+    attempt_running,
+    task_completed,
+    task_leased,
+    task_running,
+)
 from orchestra.statemachine.lifecycles import AttemptStatus, TaskStatus, Verb
 from orchestra.statemachine.queries import GetOverview
 from orchestra.statemachine.records import (
@@ -22,10 +29,7 @@ from orchestra.statemachine.records import (
     Stage,
     Task,
     Worker,
-    attempt_completed,
     evolve,
-    task_completed,
-    task_leased,
 )
 from orchestra.statemachine.reports import Happening
 from orchestra.statemachine.transaction import Transaction
@@ -57,6 +61,14 @@ class TestWrittenOutCopies:
             ended_at_ms=70,
             cause=Cause.NONE,
             reason="",
+        )
+        assert task_running(FULL_TASK) == evolve(FULL_TASK, status=TaskStatus.RUNNING, reason="")
+        begun = ("id", "task_id", "job_id", "number", "worker_id", "incarnation", "leased_at_ms")
+        stop = ("rung", "rung_until_ms", "stop_reason", "stop_cause", "grace_ms")
+        live = {name: getattr(FULL_ATTEMPT, name) for name in (*begun, *stop)}
+        attempt = Attempt(**live, status=AttemptStatus.STARTED)
+        assert attempt_running(attempt, 70) == evolve(
+            attempt, status=AttemptStatus.RUNNING, started_at_ms=70
         )
         ended = {"result": b"x", "exit_code": 0, "signal": "", "rung_until_ms": None}
         for started_at_ms, seen_at_ms in ((5, 5), (None, 70)):
