@@ -95,6 +95,7 @@ WORLDS: dict[str, tuple[tuple[StageDraft, ...], ...]] = {
     "limits and a job after another": ((_limited("a"),), (_limited("b"),)),
     "stages of one rank": ((stage("a", 4), stage("b", 4), stage("c", 4, priority=1)),),
     "two shapes": ((stage("a", 6), stage("b", 6, app="other")), (stage("c", 6, app="other"),)),
+    "resources of one stage": ((stage("a", 5, needs=(("cpu", 2_000), ("none", 0))),),),
     "resources": ((stage("a", 5, needs=(("cpu", 2_000), ("none", 0))), stage("b", 5)),),
     "after and pairwise": (
         (stage("a", 4), stage("b", 4, pairwise=("a",)), stage("c", 3, after=("a",))),
