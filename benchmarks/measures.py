@@ -28,9 +28,6 @@ THROUGHPUT = Measure(
         ),
         Contender(MAPS, "ours_throughput.py", ("--mode", "maps")),
         Contender(
-            f"{MAPS}, without uvloop", "ours_throughput.py", ("--mode", "maps", "--loop", "asyncio")
-        ),
-        Contender(
             "DBOS, queue", "dbos_tasks.py", ("--mode", "queue", "--tasks", "500"), peer="dbos"
         ),
     ),
@@ -63,8 +60,7 @@ THROUGHPUT = Measure(
         "10,000 tasks (DBOS 500) from 256 submitters. huey: 256 threads call the task one by one, which is its only way, and do "
         "not wait. Ours, a job each: every submitter maps its 39 items in one job and waits for the results. Ours, one by one: "
         "every submitter submits a job of one task, waits for its result and goes on. Every submit, lease and end is durable "
-        "before anyone hears of it, with its history. It runs on uvloop where that is installed, as `serve` does. A task of the limit "
-        "is one INSERT and two UPDATEs, nothing else."
+        "before anyone hears of it, with its history. A task of the limit is one INSERT and two UPDATEs, nothing else."
     ),
 )
 

@@ -8,7 +8,6 @@ import time
 
 import anyio
 from figures import percentile, tell
-from loops import LOOPS, USUAL_LOOP, loop_options
 
 import orchestra
 
@@ -36,12 +35,10 @@ async def measure(tasks: int, path: str) -> list[float]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--tasks", type=int, default=500)
-    parser.add_argument("--loop", choices=LOOPS, default=USUAL_LOOP)
+    parser.add_argument("--backend", choices=("asyncio", "trio"), default="asyncio")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-ours-") as folder:
-        taken_us = anyio.run(
-            measure, chosen.tasks, f"{folder}/farm.db", **loop_options(chosen.loop)
-        )
+        taken_us = anyio.run(measure, chosen.tasks, f"{folder}/farm.db", backend=chosen.backend)
     tell({"p50_us": percentile(taken_us, 50), "p99_us": percentile(taken_us, 99)})
 
 

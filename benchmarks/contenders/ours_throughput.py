@@ -13,7 +13,6 @@ import time
 
 import anyio
 from figures import memory_peak_bytes, percentile, tell
-from loops import LOOPS, USUAL_LOOP, loop_options
 
 import orchestra
 
@@ -72,7 +71,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=10_000)
     parser.add_argument("--submitters", type=int, default=256)
     parser.add_argument("--slots", type=int, default=256)
-    parser.add_argument("--loop", choices=LOOPS, default=USUAL_LOOP)
+    parser.add_argument("--backend", choices=("asyncio", "trio"), default="asyncio")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-ours-") as folder:
         figures = anyio.run(
@@ -82,7 +81,7 @@ def main() -> None:
             chosen.submitters,
             chosen.slots,
             f"{folder}/farm.db",
-            **loop_options(chosen.loop),
+            backend=chosen.backend,
         )
     tell(figures)
 

@@ -17,7 +17,7 @@ from orchestra.dialects.flamenco_board import Board, read_numbers
 from orchestra.dialects.flamenco_compilers import Compilers
 from orchestra.dialects.flamenco_crew import Crew, Steps
 from orchestra.dialects.flamenco_desk import Desk
-from orchestra.dialects.flamenco_forms import path_number, read_form
+from orchestra.dialects.flamenco_forms import NUMBER_MAX, path_number, read_form, whole
 from orchestra.dialects.flamenco_listing import posted_fields
 from orchestra.dialects.flamenco_options import read_options
 from orchestra.dialects.flamenco_pull import Pull, Shelf
@@ -76,7 +76,7 @@ def flamenco(
     board = Board(crew, options, compilers, shelf, surroundings.call_all)
     routes = (
         *_worker_routes(pull, board),
-        *_file_routes(board),
+        *_file_routes(pull, board),
         *_task_routes(board),
         *_people_routes(board),
     )
@@ -155,9 +155,13 @@ def _worker_routes(pull: Pull, board: Board) -> tuple[Route, ...]:
     )
 
 
-def _file_routes(board: Board) -> tuple[Route, ...]:
+def _file_routes(pull: Pull, board: Board) -> tuple[Route, ...]:
     def file(request: WireRequest) -> Ask:
         number, name = path_number(request, "job"), request.path["name"]
+        ticket = name.removeprefix("dependencies_").removesuffix(".zip")
+        if name == f"dependencies_{ticket}.zip" and ticket.isdecimal():
+            known = whole(ticket, "name", 0, NUMBER_MAX)
+            return Dialogue(lambda: pull.dependencies(number, known, request.client))
         return Dialogue(lambda: board.file(number, name))
 
     def zipped(name: str) -> Callable[[WireRequest], Ask]:
@@ -166,6 +170,10 @@ def _file_routes(board: Board) -> tuple[Route, ...]:
             return Dialogue(lambda: board.file(number, f"{name}_{number}.zip"))
 
         return ask
+
+    def dependencies(request: WireRequest) -> Ask:
+        number = path_number(request, "job")
+        return Dialogue(lambda: pull.dependencies(number, None, request.client))
 
     def setting(request: WireRequest) -> Ask:
         return Known(board.setting(request.path["name"]))
@@ -184,7 +192,7 @@ def _file_routes(board: Board) -> tuple[Route, ...]:
         _route(
             "DependencyZip",
             "GET /tasks/zip/dep/{job}",
-            zipped("dependencies"),
+            dependencies,
             worker,
             later,
         ),

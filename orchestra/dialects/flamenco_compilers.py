@@ -283,8 +283,9 @@ class TiledBlenderRender(TaskCompiler[TiledSettings]):
 
     Args:
         render: Words the render of one tile.
-        tiler: The operator's Python file that crops the scene to one tile, told by the environment's frame and by ``-- TILE TILES``.
-        merger: The operator's program that joins ``OUTPUT-0 ... OUTPUT-n`` into ``OUTPUT``.
+        tiler: The operator's Python file that crops the scene to one tile, told by ``-- TILE TILES`` at the end of the arguments.
+        merger: The operator's program: ``MERGER OUTPUT PART...`` joins the pictures whose paths begin with each part into some that begin
+            with ``OUTPUT``. Both get Blender's frame number and ending behind them.
     """
 
     name = "tiled_blender_render"
@@ -319,8 +320,11 @@ class TiledBlenderRender(TaskCompiler[TiledSettings]):
     ) -> tuple[str, ...]:
         """As `TaskCompiler.command`."""
         output = MARK_OUTPUT + "/merged" if place.pull else settings.path("output_path", place)
-        parts = [f"{output}-{tile}" for tile in range(settings.tiles)]
-        if kind == self.kinds[1]:
+        merges = kind == self.kinds[1]
+        # Where nothing is shared, what the tiles' workers sent back comes along as files of the merge task.
+        beside = MARK_JOB + "/merged" if place.pull and merges else output
+        parts = [f"{beside}-{tile}" for tile in range(settings.tiles)]
+        if merges:
             return (MARK_COMMAND if place.pull else self._merger, output, *parts)
         argv = list(self._render.command(settings, kind, piece, place))
         argv[argv.index("--render-output") + 1] = parts[piece.tile]

@@ -8,7 +8,12 @@ from typing import cast
 import attrs
 
 from orchestra.config import DialectPort
-from orchestra.dialects.flamenco_compilers import BlenderRender, Compilers, PrintString
+from orchestra.dialects.flamenco_compilers import (
+    BlenderRender,
+    Compilers,
+    PrintString,
+    TiledBlenderRender,
+)
 from orchestra.dialects.flamenco_rules import WorkerRule, read_rules
 from orchestra.errors import Malformed
 
@@ -31,6 +36,7 @@ class Options:
         failures_max: A task has failed for good after so many failures; before, it is tried again.
         block_after: A worker is given no more tasks of a kind after so many failures at it, one after the other.
         workers: Tags and sleep of workers, by patterns of their host names.
+        tiler: Crops a scene to one tile; with ``merger``, which joins tiles, it makes tiled renders a type of task. Empty for none.
         commands: By type of task, the program on each system (``Linux``, ``Darwin``, ``Windows``).
     """
 
@@ -45,21 +51,22 @@ class Options:
     autoexec: bool = False
     render_settings: Mapping[str, str] = attrs.field(factory=dict[str, str])
     workers: tuple[WorkerRule, ...] = ()
+    tiler: str = ""
+    merger: str = ""
 
     def compilers(self) -> Compilers:
         """The usual compilers with these programs, folders and files."""
         blender = self.commands["simple_blender_render"]
-        return Compilers(
-            (
-                BlenderRender(
-                    {SYSTEM_WORDS[system]: program for system, program in blender.items()},
-                    render_settings=self.render_settings,
-                    roots=self.roots,
-                    autoexec=self.autoexec,
-                ),
-                PrintString(self.commands["print_string"]["Linux"]),
-            )
+        render = BlenderRender(
+            {SYSTEM_WORDS[system]: program for system, program in blender.items()},
+            render_settings=self.render_settings,
+            roots=self.roots,
+            autoexec=self.autoexec,
         )
+        prints = PrintString(self.commands["print_string"]["Linux"])
+        if not self.tiler:
+            return Compilers((render, prints))
+        return Compilers((render, prints, TiledBlenderRender(render, self.tiler, self.merger)))
 
 
 def read_options(port: DialectPort) -> Options:
@@ -80,7 +87,15 @@ def read_options(port: DialectPort) -> Options:
         fields["roots"] = _texts(table.pop("roots"), "roots")
     fields["render_settings"] = _words(table.pop("render_settings", {}), "render_settings")
     fields["workers"] = read_rules(_table(table.pop("workers", {}), "workers"), f"{WHERE}.workers")
-    fields["commands"] = _commands(table.pop("commands", {}))
+    fields["commands"] = commands = _commands(table.pop("commands", {}))
+    if "tiled" in table:
+        tiled = _words(table.pop("tiled"), "tiled")
+        if set(tiled) != {"tiler", "merger"}:
+            raise Malformed("it has a tiler and a merger", where=f"{WHERE}.tiled")
+        fields |= tiled
+        render, mix = TiledBlenderRender.kinds
+        commands.setdefault(render, commands["simple_blender_render"])
+        commands.setdefault(mix, dict.fromkeys(SYSTEM_WORDS, tiled["merger"]))
     if table:
         where = f"{WHERE}.{min(table)}"
         raise Malformed("there is no such option", where=where, remedy="leave it out")

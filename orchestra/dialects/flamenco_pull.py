@@ -9,7 +9,7 @@ Source: Flamenco's Manager API document, and the wire of the running programs of
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -33,10 +33,13 @@ from orchestra.dialects.flamenco_replies import (
 )
 from orchestra.dialects.flamenco_tasks import compile_run
 from orchestra.dialects.flamenco_words import HAPPENING, FlamencoTask, read_report
-from orchestra.errors import Malformed, Rejected
+from orchestra.dialects.wire import WireResponse
+from orchestra.errors import Malformed, NotFound, Rejected
+from orchestra.statemachine.ids import task_id
 from orchestra.statemachine.lifecycles import AttemptStatus
-from orchestra.statemachine.queries import GetTask
+from orchestra.statemachine.queries import GetJob, GetTask
 from orchestra.statemachine.records import Cause
+from orchestra.statemachine.replies import JobView
 from orchestra.statemachine.reports import Happening
 
 REDELIVER_MS = 10_000
@@ -55,6 +58,10 @@ class Shelf(Protocol):
 
     def read(self, name: str) -> bytes | None:
         """A file; None when there is none."""
+        ...
+
+    def joined(self, names: Sequence[str]) -> bytes:
+        """The archives of these names as one; those that are not there are passed over. Raises `Unavailable`."""
         ...
 
     def save_picture(self, name: str, zipped: bytes) -> None:
@@ -153,6 +160,31 @@ class Pull:
             yield Apart(lambda: self._shelf and self._shelf.save(name, picture))
             run.pictured = True
         return told(200, {"file": bool(kept)})
+
+    def dependencies(self, job: int, ticket: int | None, client: str) -> Steps:
+        """
+        What tasks before a task have sent back, as one archive for its worker; 404 for a task without any. Later workers do not name their
+        task: it is the one that they have of the job.
+        """
+        yield from self._crew.open()
+        mine = [card.run for card in self._desk.at(client) if card.run is not None]
+        run = next((run for run in mine if ticket in (None, run.ticket)), None)
+        shelf = self._shelf
+        if run is None or run.order.job_number != job or shelf is None:
+            raise NotFound("there is no such file", where="name")
+        view: JobView = yield GetJob(run.order.job_id)
+        stages = {stage.index: stage for stage in view.stages}
+        own = next(stage for stage in view.stages if stage.name == run.order.stage)
+        before = [stages[index] for index in own.after]
+        names = [
+            output_name(task_id(view.id, position))
+            for stage in before
+            for position in range(stage.first, stage.first + stage.size)
+        ]
+        if not names:
+            raise NotFound("it comes after no other task", where="name")
+        joined = yield Apart(lambda: shelf.joined(names))
+        return WireResponse(200, joined, "application/zip")
 
     # below: one task ------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from orchestra.statemachine import limits
-from orchestra.statemachine.copies import attempt_running, task_running
 from orchestra.statemachine.ending import complete, fail, stopped
 from orchestra.statemachine.lifecycles import ATTEMPT_FINAL, AttemptStatus, TaskStatus, Verb
 from orchestra.statemachine.records import Attempt, Cause, Progress, Task
@@ -11,7 +10,6 @@ from orchestra.statemachine.replies import ReportsAnswered
 from orchestra.statemachine.reports import AttemptReport, AttemptsReported, Happening
 from orchestra.statemachine.transaction import Transaction
 
-_RUNS = (Verb.RUN,)
 _ENDS = (Happening.COMPLETED, Happening.FAILED, Happening.STOPPED)
 
 
@@ -55,15 +53,10 @@ def _take(tx: Transaction, command: AttemptsReported, report: AttemptReport) -> 
 
 def _running(tx: Transaction, attempt: Attempt) -> None:
     if attempt.status is AttemptStatus.STARTED:
-        index = tx.state.index
-        ran = attempt_running(attempt, tx.now_ms)
-        tx.keep("attempt", attempt, ran, tx.path("attempt", attempt.status, _RUNS))
-        index.replace(attempt, ran)
+        tx.move(attempt, Verb.RUN, started_at_ms=tx.now_ms)
         task = tx.get(Task, attempt.task_id)
         if task.status is TaskStatus.LEASED:
-            running = task_running(task)
-            tx.keep("task", task, running, tx.path("task", task.status, _RUNS))
-            index.replace(task, running)
+            tx.move(task, Verb.RUN)
 
 
 def _end(tx: Transaction, attempt: Attempt, report: AttemptReport) -> None:

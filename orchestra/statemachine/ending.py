@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from random import Random
 
-from orchestra.statemachine.copies import attempt_completed, task_completed
 from orchestra.statemachine.lifecycles import AttemptStatus, TaskStatus, Verb
 from orchestra.statemachine.records import (
     Attempt,
     Cause,
     Stage,
     Task,
+    attempt_completed,
+    task_completed,
 )
 from orchestra.statemachine.runs import completed
 from orchestra.statemachine.transaction import Transaction

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from operator import attrgetter
 
 from orchestra.errors import Conflict, Malformed
@@ -77,27 +76,27 @@ def _stage(
     size: int,
     edge: tuple[tuple[int, ...], tuple[int, ...]],
 ) -> Stage:
-    # By position: one is made for each job of one task, and names cost as much as the making.
     return Stage(
-        ids.stage_id(job.id, index),
-        job.id,
-        index,
-        draft.name,
-        draft.app,
-        draft.template,
-        draft.over,
-        first,
-        size,
-        *edge,
-        draft.needs,
-        draft.labels,
-        draft.priority,
-        draft.retries,
-        draft.backoff_ms,
-        draft.backoff_ms_max,
-        draft.queue_ms_max,
-        draft.run_ms_max,
-        draft.grace_ms,
+        id=ids.stage_id(job.id, index),
+        job_id=job.id,
+        index=index,
+        name=draft.name,
+        app=draft.app,
+        template=draft.template,
+        over=draft.over,
+        first=first,
+        size=size,
+        after=edge[0],
+        pairwise=edge[1],
+        needs=draft.needs,
+        labels=draft.labels,
+        priority=draft.priority,
+        retries=draft.retries,
+        backoff_ms=draft.backoff_ms,
+        backoff_ms_max=draft.backoff_ms_max,
+        queue_ms_max=draft.queue_ms_max,
+        run_ms_max=draft.run_ms_max,
+        grace_ms=draft.grace_ms,
     )
 
 
@@ -178,13 +177,13 @@ def _warnings(tx: Transaction, stages: list[Stage]) -> tuple[str, ...]:
     """Stages that no worker known now could ever run: not an error, one may still join."""
     warnings: list[str] = []
     checked: set[object] = set()
-    workers: Mapping[str, Worker] = tx.state.of[Worker]
     for stage in stages:
         shape = shape_of(stage)
         if shape in checked:
             continue
         checked.add(shape)
-        if workers and all(unable(worker, shape) for worker in workers.values()):
+        workers = tx.state.each(Worker)
+        if tx.state.rows["worker"] and all(unable(worker, shape) for worker in workers):
             warnings.append(f"stage {stage.name!r}: no worker can run it now (ask why)")
     return tuple(warnings[:10])
 

@@ -81,17 +81,14 @@ def _finish(tx: Transaction, job_id: str) -> None:
     if job is None or job.status in JOB_FINAL:
         return
     tally = tx.state.index.tallies.get(job_id, {})
-    completed = tally.get(TaskStatus.COMPLETED, 0)
-    if completed == job.tasks and job.status is not JobStatus.CANCELLING:  # as most jobs end
-        counts = (("completed", completed),) if completed else ()
-        tx.move(job, Verb.COMPLETE, ended_at_ms=tx.now_ms, counts=counts)
-        return
     ended = sum(tally.get(status, 0) for status in TASK_FINAL)
     if tx.state.unfolded(job_id) < job.tasks or ended < sum(tally.values()):
         return
     counts = tuple((str(status), count) for status, count in sorted(tally.items()) if count)
     if job.status is JobStatus.CANCELLING:
         tx.move(job, Verb.CLOSE, reason=job.reason, ended_at_ms=tx.now_ms, counts=counts)
+    elif tally.get(TaskStatus.COMPLETED, 0) == job.tasks:
+        tx.move(job, Verb.COMPLETE, ended_at_ms=tx.now_ms, counts=counts)
     else:
         told = ", ".join(f"{count} {status}" for status, count in counts if status != "completed")
         if ended < job.tasks:

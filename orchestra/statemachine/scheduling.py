@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from itertools import islice
 
 from orchestra.statemachine import ids, runs
-from orchestra.statemachine.copies import task_leased
 from orchestra.statemachine.effects import StartAttempt
 from orchestra.statemachine.index import Rank, Shape, shape_of
 from orchestra.statemachine.lifecycles import (
@@ -26,7 +25,7 @@ from orchestra.statemachine.lifecycles import (
     WorkerStatus,
 )
 from orchestra.statemachine.orders import order_of
-from orchestra.statemachine.records import Attempt, Job, Stage, Task, Worker
+from orchestra.statemachine.records import Attempt, Job, Stage, Task, Worker, task_leased
 from orchestra.statemachine.state import State
 from orchestra.statemachine.transaction import Transaction
 
@@ -41,7 +40,7 @@ def unable(worker: Worker, shape: Shape) -> str:
     app, labels, needs = shape
     if app not in worker.apps:
         return "app"
-    if labels and any(
+    if any(
         label not in worker.labels and label != label_of_worker(worker.name) for label in labels
     ):
         return "label"
@@ -181,14 +180,11 @@ def _in_a_row(state: State, candidates: list[tuple[Rank, Shape]], worker: Worker
     """
     index = state.index
     entry, shape = candidates[0]
-    queued = len(index.queues[entry[3]])
-    if queued == 1:
-        return 1
     ahead = (entry[0], entry[1] + 1)
     others = [*index.ready[shape][1:3], *(other for other, _ in candidates[1:2])]
     if len(index.free) > 1 or any(other < ahead for other in others):
         return 1
-    return min(queued, room(state, worker, shape))
+    return min(len(index.queues[entry[3]]), room(state, worker, shape))
 
 
 def _anyone_reserves(state: State, ahead: list[tuple[Rank, Shape]], now_ms: int) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeVar, cast
+from collections.abc import Iterable, Iterator
+from typing import TypeVar, cast
 
 from orchestra.statemachine import ids
 from orchestra.statemachine.index import Index
@@ -35,17 +35,13 @@ class State:
 
     def __init__(self) -> None:
         self.rows: dict[str, dict[str, Record]] = {kind: {} for kind in KINDS}
-        self.of: Mapping[type[object], Mapping[str, Any]] = {
-            record_type: self.rows[kind] for kind, record_type in KINDS.items()
-        }
-        """The same rows by their class: what is found there needs no cast, which would be a call at each look."""
         self.index = Index(self.rows)
         self.pulses: dict[str, Pulse] = {}
         self.progress: dict[str, Progress] = {}
 
     def find(self, kind: type[T], id: str) -> T | None:
         """The row, or None."""
-        return self.of[kind].get(id)
+        return cast("T | None", self.rows[KIND_OF[kind]].get(id))
 
     def each(self, kind: type[T]) -> Iterator[T]:
         """All rows of a kind, in the order in which they came into memory."""

@@ -69,15 +69,15 @@ class Transaction:
 
     def find(self, kind: type[T], id: str) -> T | None:
         """The row, or None."""
-        return self.state.of[kind].get(id)
+        return cast("T | None", self.state.rows[KIND_OF[kind]].get(id))
 
     def get(self, kind: type[T], id: str) -> T:
         """The row. Raises `NotFound`."""
-        row = self.state.of[kind].get(id)
+        row = self.state.rows[KIND_OF[kind]].get(id)
         if row is None:
             name = KIND_OF[kind]
             raise NotFound(f"there is no {name} {id!r}", where=f"{name}_id")
-        return row
+        return cast("T", row)
 
     def put(self, record: T) -> T:
         """Store a row. Raises `Defect` when its status changes along an edge that is not in the table."""

@@ -8,12 +8,18 @@ import re
 import secrets
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
 
 from orchestra.errors import Malformed, Unavailable
 from orchestra.storage.disk import THE_DISK, Disk
+
+_BROKEN = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError)
+
+JOINED_BYTES_MAX = 512 * 1024 * 1024
+"""What tasks have sent back is joined in memory: some hundred tiles of a large picture."""
 
 PICTURE_BYTES_MAX = 16 * 1024 * 1024
 """A larger picture is none to look at."""
@@ -79,6 +85,25 @@ class FolderShelf:
         except OSError as error:
             raise Unavailable(f"{name} can not be read: {error.strerror}") from None
 
+    def joined(self, names: Sequence[str]) -> bytes:
+        """
+        Archives as one, each file under the name that it has in its own. Archives that are not there, or are none, are passed over.
+
+        Raises:
+            Unavailable: They are longer than `JOINED_BYTES_MAX`, or the disk does not give them.
+        """
+        target = io.BytesIO()
+        with zipfile.ZipFile(target, "w") as whole:
+            for name in names:
+                content = self.read(name)
+                if content is None:
+                    continue
+                with contextlib.suppress(*_BROKEN):
+                    _join(content, whole)
+                if target.tell() > JOINED_BYTES_MAX:
+                    raise Unavailable("what was sent back is too much to be joined")
+        return target.getvalue()
+
     def save_picture(self, name: str, zipped: bytes) -> None:
         """
         Keep the last picture by name in an archive, in place of the file with this name. An archive that can not be read has none.
@@ -111,6 +136,19 @@ def _last_picture(zipped: bytes) -> bytes:
             last = max(entries, key=lambda entry: entry.filename)
             with archive.open(last) as file:
                 found = file.read(PICTURE_BYTES_MAX + 1)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError):
+    except (*_BROKEN, OSError):
         return b""
     return found if found.startswith(PICTURE_STARTS) and len(found) <= PICTURE_BYTES_MAX else b""
+
+
+def _join(zipped: bytes, whole: zipfile.ZipFile) -> None:
+    """Copy what is in an archive and not in the whole yet."""
+    there = set(whole.namelist())
+    with zipfile.ZipFile(io.BytesIO(zipped)) as part:
+        for entry in part.infolist():
+            if entry.filename in there or entry.is_dir():
+                continue
+            if entry.file_size > JOINED_BYTES_MAX:
+                raise Unavailable("what was sent back is too much to be joined")
+            # Read before it is written: a broken entry is left out whole.
+            whole.writestr(entry.filename, part.read(entry))

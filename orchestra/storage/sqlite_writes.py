@@ -24,11 +24,10 @@ _AT_MS = itemgetter(0)
 SEGMENT_ENTRIES_MAX = 256
 """Story entries in one stored segment: what is read and decoded for one entry of a job stays small."""
 
-_SIZES = (128, 32, 8, 4, 2, 1)
+_SIZES = (128, 32, 8, 1)
 """
 Rows per statement. Between two statements this thread gives up the interpreter lock and may wait for it for 5 ms (Python's switch
 interval) while the event loop computes, so a batch of 256 rows must not be 256 statements: 164 ms against 7 ms beside a busy loop.
-The small sizes are for one small job on an idle system, which is five or six rows: two statements instead of as many.
 """
 
 

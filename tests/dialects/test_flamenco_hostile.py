@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from orchestra.ports import Story
+from orchestra.ports import Log, Story
 from orchestra.statemachine.lifecycles import TaskStatus
 from orchestra.statemachine.queries import GetTask
 from tests.dialects.flamenco_kit import Far, Yard, open_yard
@@ -62,8 +62,10 @@ class Scene:
         """Everything that a report could change for good."""
         tasks = [await self.yard.asker.answer(GetTask(f"{number}.1")) for number in (1, 2, 3)]
         story = await self.yard.asker.story(Story(limit=500))
+        attempts = [attempt.id for task in tasks for attempt in task.attempts]
+        logs = [await self.yard.asker.log(Log(each, "stdout")) for each in attempts]
         # That its worker was away meanwhile belongs to the worker.
-        return [*tasks, *(each for each in story if each.kind in ("job", "task", "attempt"))]
+        return [*tasks, *logs, *(each for each in story if each.kind in ("job", "task", "attempt"))]
 
 
 def true_looking(chance: random.Random) -> dict[str, str]:

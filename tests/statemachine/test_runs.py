@@ -12,13 +12,6 @@ import pytest
 from orchestra.errors import Defect
 from orchestra.statemachine import limits, load, scheduling
 from orchestra.statemachine.commands import StageDraft
-from orchestra.statemachine.copies import (
-    attempt_completed,
-    attempt_running,
-    task_completed,
-    task_leased,
-    task_running,
-)
 from orchestra.statemachine.lifecycles import AttemptStatus, TaskStatus, Verb
 from orchestra.statemachine.queries import GetOverview
 from orchestra.statemachine.records import (
@@ -29,7 +22,10 @@ from orchestra.statemachine.records import (
     Stage,
     Task,
     Worker,
+    attempt_completed,
     evolve,
+    task_completed,
+    task_leased,
 )
 from orchestra.statemachine.reports import Happening
 from orchestra.statemachine.transaction import Transaction
@@ -62,14 +58,6 @@ class TestWrittenOutCopies:
             cause=Cause.NONE,
             reason="",
         )
-        assert task_running(FULL_TASK) == evolve(FULL_TASK, status=TaskStatus.RUNNING, reason="")
-        begun = ("id", "task_id", "job_id", "number", "worker_id", "incarnation", "leased_at_ms")
-        stop = ("rung", "rung_until_ms", "stop_reason", "stop_cause", "grace_ms")
-        live = {name: getattr(FULL_ATTEMPT, name) for name in (*begun, *stop)}
-        attempt = Attempt(**live, status=AttemptStatus.STARTED)
-        assert attempt_running(attempt, 70) == evolve(
-            attempt, status=AttemptStatus.RUNNING, started_at_ms=70
-        )
         ended = {"result": b"x", "exit_code": 0, "signal": "", "rung_until_ms": None}
         for started_at_ms, seen_at_ms in ((5, 5), (None, 70)):
             attempt = evolve(FULL_ATTEMPT, started_at_ms=started_at_ms)
@@ -95,7 +83,6 @@ WORLDS: dict[str, tuple[tuple[StageDraft, ...], ...]] = {
     "limits and a job after another": ((_limited("a"),), (_limited("b"),)),
     "stages of one rank": ((stage("a", 4), stage("b", 4), stage("c", 4, priority=1)),),
     "two shapes": ((stage("a", 6), stage("b", 6, app="other")), (stage("c", 6, app="other"),)),
-    "resources of one stage": ((stage("a", 5, needs=(("cpu", 2_000), ("none", 0))),),),
     "resources": ((stage("a", 5, needs=(("cpu", 2_000), ("none", 0))), stage("b", 5)),),
     "after and pairwise": (
         (stage("a", 4), stage("b", 4, pairwise=("a",)), stage("c", 3, after=("a",))),
