@@ -29,3 +29,9 @@ LEAVING = frozenset({"drain"})
 """A worker says goodbye in good order, and comes back."""
 
 ALL = CRASHES | PAUSES | NET | DISK | CLOCK | LEAVING
+
+ROT = frozenset({"flip_bit"})
+"""
+With the real store: a bit of a stored row flips. Not one of `ALL`: the job of that row may be set aside, and never end, which a test has to
+expect.
+"""

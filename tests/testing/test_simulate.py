@@ -153,7 +153,7 @@ def test_a_fault_or_a_plan_that_is_none_is_refused() -> None:
         simulate(app, faults=frozenset({"flood"}))
     with pytest.raises(Malformed, match="'kill' is no part of a plan"):
         Plan.read("seed=1 kill")
-    assert set(TROUBLES) == faults.ALL
+    assert set(TROUBLES) == faults.ALL | faults.ROT
 
 
 def test_no_simulation_breaks_an_invariant() -> None:

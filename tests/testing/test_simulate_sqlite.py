@@ -14,7 +14,7 @@ import orchestra
 from orchestra.cli.entry import carry_out
 from orchestra.errors import Malformed
 from orchestra.ports import Store
-from orchestra.storage import sqlite_files
+from orchestra.storage import codec, sqlite_files
 from orchestra.storage.disk import Disk
 from orchestra.testing import faults, simulate
 from orchestra.testing.power_loss.controls import HastyStore
@@ -24,6 +24,7 @@ from orchestra.testing.simulation.campaign import drawn_shape
 from orchestra.testing.simulation.plan import Plan, draw
 from orchestra.testing.simulation.sample import Scenario
 from orchestra.testing.simulation.simulation import Failed, Simulated, Simulation, play
+from orchestra.testing.simulation.truth import Violated
 
 app = orchestra.App()
 
@@ -111,6 +112,43 @@ def test_what_a_disk_holds_beside_what_was_asked_of_it_is_noticed() -> None:
 async def _damage(path: str) -> None:
     with sqlite_files.contextlib.closing(sqlite_files.connect(path)) as connection:
         connection.execute("UPDATE meta SET at_ms = at_ms + 1 WHERE number > 0")
+
+
+async def damaged(sim: Simulation) -> None:
+    """Two jobs, of which one may lose a row to a flipped bit; the other goes on."""
+    jobs = [await sim.submit(render.map(range(6)), key=key) for key in ("one", "other")]
+    await anyio.sleep(12)
+    aside = sim.cluster.truth.aside
+    served = [job for job in jobs if job.id not in aside]
+    assert served, "only one was damaged"
+    for job in served:
+        await sim.until(job.done, within="2d")
+        if job.id not in sim.cluster.truth.damaged:
+            assert len(await job.results()) == 6
+
+
+def flipped(at_ms: int) -> str:
+    return f"seed=5 latency=1 store=sqlite flip_bit@{at_ms}:server:300:0"
+
+
+def test_a_job_with_a_damaged_row_is_set_aside_and_the_others_are_served() -> None:
+    said: list[set[str]] = []
+
+    async def play_it(sim: Simulation) -> None:
+        await damaged(sim)
+        said.append(sim.cluster.truth.damaged | sim.cluster.truth.aside)
+
+    for at_ms in (2_000, 2_500, 3_000, 4_000):
+        simulate(app, workers=2, plan=flipped(at_ms))(play_it)()
+    assert all(len(each) == 1 for each in said)
+
+
+def test_a_damaged_row_that_is_taken_for_a_good_one_is_noticed() -> None:
+    with (
+        mock.patch.object(codec.zlib, "crc32", return_value=0),
+        pytest.raises(Violated, match="a damaged row was taken for a good one"),
+    ):
+        simulate(app, workers=2, plan=flipped(3_000))(damaged)()
 
 
 def test_a_plan_names_its_store() -> None:

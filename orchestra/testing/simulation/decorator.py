@@ -72,9 +72,9 @@ def simulate(
     Raises:
         Malformed: A fault or a plan is none.
     """
-    unknown = sorted(faults - every.ALL)
+    unknown = sorted(faults - (every.ALL | every.ROT))
     if unknown:
-        known = ", ".join(sorted(every.ALL))
+        known = ", ".join(sorted(every.ALL | every.ROT))
         raise Malformed(
             f"there is no fault {unknown[0]!r}", where="faults", remedy=f"one of: {known}"
         )

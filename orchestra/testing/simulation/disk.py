@@ -61,6 +61,10 @@ class Disk(Protocol):
         """There is no space, until what is returned is called."""
         ...
 
+    def flip_bit(self, rng: Random) -> None:
+        """One bit of a row of a job that has not ended flips. The server must not run."""
+        ...
+
     def heal(self) -> None:
         """Nothing goes wrong any more."""
         ...
@@ -148,6 +152,9 @@ class MemoryDisk:
 
     def _space(self) -> None:
         self.full = False
+
+    def flip_bit(self, rng: Random) -> None:
+        """As `Disk.flip_bit`: there are no bits, so nothing happens."""
 
     def heal(self) -> None:
         """As `Disk.heal`."""

@@ -104,6 +104,7 @@ _OF_THE_SERVER = frozenset(
         "crash_at_operation",
         "fail_commit",
         "fail_operation",
+        "flip_bit",
         "full_disk",
         "step_clock",
     }

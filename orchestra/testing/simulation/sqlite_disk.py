@@ -22,6 +22,7 @@ from orchestra.testing.power_loss.recorder import Fails, Fault
 from orchestra.testing.power_loss.trial import open_sqlite, workshop
 from orchestra.testing.simulation.disk import COMMIT_S, Wear
 from orchestra.testing.simulation.drive import Cut, Drive
+from orchestra.testing.simulation.rot import Key, flip_bit, job_of, rows_of, unnamed
 from orchestra.testing.simulation.truth import Truth
 
 T = TypeVar("T")
@@ -56,6 +57,8 @@ class SqliteDisk:
         """Every batch of which anybody was told that it is stored, or that was found stored at a start."""
         self.pending: Batch | None = None
         """One whose outcome nobody knows yet."""
+        self.flipped: set[Key] = set()
+        """Rows of which a bit flipped."""
         self._crash = crash
         self._stack = ExitStack()
         folder = self._stack.enter_context(workshop())
@@ -153,6 +156,20 @@ class SqliteDisk:
 
         return mended
 
+    def flip_bit(self, rng: Random) -> None:
+        """As `Disk.flip_bit`."""
+        drive = self.drive
+        cuts, drive.cuts = drive.cuts, []
+        faults, drive.faults = drive.faults, []
+        drive.haunted = False
+        key = flip_bit(self.path, drive.vfs, rng)
+        drive.haunted = True
+        drive.cuts, drive.faults = cuts, faults
+        if key is not None:
+            self.flipped.add(key)
+            self.truth.damaged.add(job_of(key))
+            self.truth.tell("server", f"has a damaged {key[0]}")
+
     def heal(self) -> None:
         """As `Disk.heal`."""
         self.crashes.clear()
@@ -176,14 +193,23 @@ class SqliteDisk:
             told, found = len(self.accepted), loaded.number
             self.truth.violated(f"I1: batch {told} was acknowledged, and the disk ends at {found}")
             return
-        found = await standing(store, loaded)
         while self._remembered < len(self.accepted):
             await self._memory.commit(self.accepted[self._remembered])
             self._remembered += 1
-        if found != await standing(self._memory):
+        if self.flipped:
+            await self._compare_damaged(store, loaded)
+        elif await standing(store, loaded) != await standing(self._memory):
             self.truth.violated(
                 f"I1: the disk ends at batch {loaded.number} and holds something else"
             )
+
+    async def _compare_damaged(self, store: Store, loaded: Loaded) -> None:
+        for kind, id in unnamed(self.flipped, loaded):
+            self.truth.violated(f"a damaged row was taken for a good one: {kind} {id}")
+        self.truth.aside |= {each.id for each in loaded.quarantined if each.kind == "job"}
+        found = await rows_of(store, self.flipped)
+        if found != await rows_of(self._memory, self.flipped):
+            self.truth.violated("I1: rows are lost or changed beside those that were damaged")
 
     async def last_look(self) -> None:
         """As `Disk.last_look`."""
@@ -193,7 +219,7 @@ class SqliteDisk:
             store = await self._open()
             await self.compare(store, await store.load())
             await store.aclose()
-            for problem in check_file(self.path):
+            for problem in check_file(self.path) if not self.flipped else ():
                 self.truth.violated(f"I1: after a last cut of the power: {problem}")
         except OrchestraError as error:
             self.truth.violated(f"I1: after a last cut of the power: {error}")

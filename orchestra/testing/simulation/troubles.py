@@ -95,6 +95,13 @@ def _gone(cluster: Cluster, trouble: Trouble) -> None:
     cluster.lose(trouble.place)
 
 
+def _flip_bit(cluster: Cluster, trouble: Trouble) -> None:
+    """The server is killed, a bit of a stored row flips, and it starts again. Which bit is drawn from all of the trouble."""
+    cluster.kill(SERVER)
+    cluster.disk.flip_bit(Random(str(trouble)))
+    cluster.later(trouble.lasts_ms / 1_000, lambda: cluster.start(SERVER))
+
+
 def _drain(cluster: Cluster, trouble: Trouble) -> None:
     cluster.drain(trouble.place)
 
@@ -115,6 +122,7 @@ TROUBLES: Mapping[str, Callable[[Cluster, Trouble], None]] = MappingProxyType(
         "step_clock": _step_clock,
         "skew_clock": _skew_clock,
         "gone": _gone,
+        "flip_bit": _flip_bit,
         "drain": _drain,
     }
 )

@@ -44,6 +44,10 @@ class Truth:
         """Task → attempt → the place where it runs."""
         self.done: dict[str, bytes | None] = {}
         self.rows: dict[tuple[str, str], Record] = {}
+        self.damaged: set[str] = set()
+        """Jobs of which a stored row was damaged: nothing can be said of their rows."""
+        self.aside: set[str] = set()
+        """Jobs that the server has set aside for that and named; they never end."""
         self.retried = False
         self.first: Violated | None = None
         """The first violation: what follows from it says less."""
@@ -130,7 +134,7 @@ class Truth:
         live = [
             record
             for (kind, id), record in self.rows.items()
-            if kind == "receipt" or getattr(record, "job_id", id) not in finished
+            if kind == "receipt" or getattr(record, "job_id", id) not in finished | self.damaged
         ]
         now_ms = self.now_ms()
         for broken in broken_in_state(load(live, now_ms), now_ms):
@@ -141,7 +145,7 @@ class Truth:
     def unfinished(self) -> list[Job]:
         """Jobs that have not ended."""
         jobs = (record for record in self.rows.values() if isinstance(record, Job))
-        return [job for job in jobs if job.status not in JOB_FINAL]
+        return [job for job in jobs if job.status not in JOB_FINAL and job.id not in self.aside]
 
     def reckon(self) -> None:
         """What must hold when everything has ended."""
@@ -156,7 +160,7 @@ class Truth:
             if isinstance(record, Attempt):
                 attempts.setdefault(record.task_id, []).append(record)
         for record in self.rows.values():
-            if isinstance(record, Task):
+            if isinstance(record, Task) and record.job_id not in self.damaged:
                 self._reckon_task(record, attempts.get(record.id, []))
 
     def _reckon_task(self, task: Task, attempts: list[Attempt]) -> None:
