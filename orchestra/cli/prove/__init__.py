@@ -40,7 +40,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         "recovery": (
             "recovery",
-            "Cut the power again, and fail a second operation, while the store recovers from the first.",
+            "Cut the power again while the store starts after a cut, and fail a second operation while it recovers from a first.",
         ),
         "linearizability": (
             "linearizability",
