@@ -68,6 +68,8 @@ class Guard:
     ) -> None:
         self.limits = limits
         self.config = config
+        # The server library types it as unknown.
+        self.app: Any = config.loaded_app  # pyright: ignore[reportUnknownMemberType]
         self.state = ServerState()
         self.app_state = app_state
         each = limits.connections_per_address_max if per_address else limits.connections_max

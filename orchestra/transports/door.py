@@ -28,6 +28,7 @@ from orchestra.errors import (
 )
 from orchestra.transports.auth import NOBODY, Gate, Principal
 from orchestra.transports.rate import Buckets
+from orchestra.transports.routing import read_headers, read_path
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -85,22 +86,6 @@ def escape(text: str) -> str:
     return "".join(c if c.isprintable() and c != "\\" else ascii(c)[1:-1] for c in cut)
 
 
-def _headers(scope: Scope) -> dict[str, str]:
-    """Fields by name. A repeated one is joined with a comma, so a second token or host never matches anything."""
-    found: dict[str, str] = {}
-    for raw_name, raw_value in scope["headers"]:
-        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-        found[name] = f"{found[name]}, {value}" if name in found else value
-    return found
-
-
-def _path(scope: Scope) -> str:
-    path, root = str(scope["path"]), str(scope.get("root_path", ""))
-    if root and (path == root or path.startswith(f"{root}/")):
-        return path[len(root) :]
-    return path
-
-
 class Door:
     """
     Lets a request in, or answers it.
@@ -149,6 +134,9 @@ class Door:
             await _answer(scope, receive, send, answer)
             return
         scope[PRINCIPAL] = principal
+        if scope["type"] == "http" and not ACCESS_LOG.isEnabledFor(logging.INFO):
+            await self._app(scope, receive, send)
+            return
 
         async def told(message: Message) -> None:
             kind = message["type"]
@@ -165,7 +153,7 @@ class Door:
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send, key: str) -> None:
         """Serve a websocket for as long as its token is known: each message of it is shown to the gate again."""
-        headers = _headers(scope)
+        headers = read_headers(scope)
         paced = self._paced(receive, key)
         revoked = False
 
@@ -186,8 +174,8 @@ class Door:
             await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": reason})
 
     def _admit(self, scope: Scope, client: str) -> Principal:
-        headers = _headers(scope)
-        kind, path = scope["type"], _path(scope)
+        headers = read_headers(scope)
+        kind, path = scope["type"], read_path(scope)
         method = scope.get("method", "GET")
         try:
             row = self._gate.policy.match(kind, method, path)
@@ -239,7 +227,7 @@ class Door:
         if isinstance(error, LimitReached):
             extra.append(("retry-after", str(math.ceil(error.retry_after_ms / 1_000))))
         if isinstance(error, NotFound) and scope["type"] == "http":
-            allowed = self._gate.policy.methods("http", _path(scope))
+            allowed = self._gate.policy.methods("http", read_path(scope))
             if allowed:
                 extra.append(("allow", ", ".join(allowed)))
                 answer = attrs.evolve(answer, status=405)

@@ -103,6 +103,14 @@ class HttpApp(Starlette):
                 self._channels[channel.path] = (channel, by_name)
         self._refuse = self.dialects[0].refuse
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI has it. The framework's layers are passed only when somebody has added something to them."""
+        added = self.user_middleware or self.router.routes or self.exception_handlers
+        if scope["type"] == "lifespan" or added:
+            await super().__call__(scope, receive, send)
+        else:
+            await self._serve(scope, receive, send)
+
     def mounted(self) -> tuple[tuple[str, str, str], ...]:
         """(scope type, method, route name) of everything that is served, for `policy.check_mounted`."""
         return tuple(
@@ -308,14 +316,14 @@ def _not_allowed(method: str, node: Node) -> MethodRefused:
 
 
 def _fields(response: WireResponse) -> list[tuple[bytes, bytes]]:
-    fields = [(b"content-type", response.media_type.encode()), *_FIXED]
-    if response.status != HTTPStatus.NO_CONTENT:
-        fields.append((b"content-length", b"%d" % len(response.body)))
-    else:
+    if response.status == HTTPStatus.NO_CONTENT:
         fields = [*_FIXED]
-    fields.extend(
-        (name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers
-    )
+    else:
+        length = b"%d" % len(response.body)
+        kind = response.media_type.encode()
+        fields = [(b"content-type", kind), *_FIXED, (b"content-length", length)]
+    for name, value in response.headers:
+        fields.append((name.encode("latin-1"), value.encode("latin-1")))
     return fields
 
 

@@ -13,6 +13,9 @@ from orchestra.errors import Defect, Malformed
 
 Scope: TypeAlias = MutableMapping[str, Any]
 
+FIELDS = "orchestra.fields"
+"""Key of the scope under which the fields are kept once they are read."""
+
 QUERY_FIELDS_MAX = 32
 """No route has half as many parameters."""
 
@@ -75,11 +78,21 @@ class Paths:
 
 
 def read_headers(scope: Scope) -> dict[str, str]:
-    """Fields by name; a repeated one is joined with a comma, so a second key or token never matches anything."""
+    """
+    Fields by name; a repeated one is joined with a comma, so a second key or token never matches anything.
+
+    They are read once a request: the door's reading is kept in the scope for who comes after, as long as nobody between the two puts other
+    fields there. They are not to be changed.
+    """
+    raw: object = scope["headers"]
+    read, known = scope.get(FIELDS, (None, None))
+    if known is not None and read is raw:
+        return known
     found: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
         found[name] = f"{found[name]}, {value}" if name in found else value
+    scope[FIELDS] = (raw, found)
     return found
 
 

@@ -29,6 +29,15 @@ def test_every_plain_value_passes(value: object, ascii_only: bool) -> None:
     ("body", "where"),
     [
         (b'{"a": 1, "b": {"c": 1, "c": 2}}', "c"),
+        (b'{"a":1,"a":2}', "a"),
+        (b'{"a":1,"a" :2}', "a"),
+        (b'{"a":1,"a"\n:2}', "a"),
+        (b'{"a":1,"a":"\\u0022:"}', "a"),
+        (b'{"a":1,"a":"\\u003a"}', "a"),
+        (b'{"a":1,"\\u0061":2}', "a"),
+        (b'{"a":":","a":":"}', "a"),
+        (b'{"a":"\\":","a":1}', "a"),
+        (b'[{"a":NaN}]', "body"),
         (b'{"a": NaN}', "body"),
         (b'{"a": -Infinity}', "body"),
         (b'{"a": 9223372036854775808}', "body"),
@@ -71,6 +80,30 @@ def test_what_two_readers_could_read_differently_is_refused(body: bytes, where: 
 )
 def test_what_only_looks_dangerous_passes(body: bytes) -> None:
     check_json(body)
+
+
+PAIRS = st.lists(
+    st.tuples(st.sampled_from(["a", "b", ":", '":', "\\", '"', "é"]), VALUES),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(PAIRS, st.sampled_from([":", " :", ": ", "\t:\n"]), st.booleans())
+def test_names_are_counted_whatever_they_and_the_values_look_like(
+    pairs: list[tuple[str, object]], colon: str, ascii_only: bool
+) -> None:
+    def written(value: object) -> str:
+        return json.dumps(value, ensure_ascii=ascii_only)
+
+    body = "{" + ",".join(written(name) + colon + written(value) for name, value in pairs) + "}"
+    twice = len({name for name, _ in pairs}) < len(pairs)
+    refused = False
+    try:
+        check_json(body.encode())
+    except Malformed as error:
+        refused = error.message.startswith("this name comes twice")
+    assert refused is twice
 
 
 @given(st.binary(max_size=200))
