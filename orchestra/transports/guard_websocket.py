@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from uvicorn.protocols.utils import ClientDisconnected
-from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
+from uvicorn.protocols.websockets.wsproto_impl import FrameTooLargeError, WSProtocol
 from wsproto import events
 from wsproto.connection import ConnectionState
 
@@ -13,6 +13,10 @@ from orchestra.transports.admission import LOG, Guard, Outflow
 
 SLICE_BYTES = 65_536
 """Bytes parsed at once: at most some ten thousand tiny messages wait for the app at a time."""
+
+WAITING_MAX = 16
+WAITING_BYTES_MAX = 65_536
+"""Messages, and bytes of them, that wait for the app before no more is read; stopping for each single one costs two system calls."""
 
 FRAGMENTS_FREE = 8
 FRAGMENT_BYTES_MEAN = 64
@@ -31,6 +35,7 @@ class GuardedWebsocket(WSProtocol):
         self._asked = False
         self._message_since: float | None = None
         self._message_bytes = 0
+        self._waiting_bytes = 0
         self._frames = 0
         self._pings = 0
         self._pings_since = 0.0
@@ -61,7 +66,12 @@ class GuardedWebsocket(WSProtocol):
 
     async def receive(self) -> Any:
         """The next message for the app; when it has taken all, more is parsed."""
-        message = await super().receive()
+        message: Any = await self.queue.get()
+        if self.queue.empty():
+            self._waiting_bytes = 0
+            if self.read_paused:
+                self.read_paused = False
+                self.transport.resume_reading()
         if self._held and not self.read_paused:
             self._advance()
         return message
@@ -88,9 +98,27 @@ class GuardedWebsocket(WSProtocol):
         if self._frames > FRAGMENTS_FREE and mean < FRAGMENT_BYTES_MEAN:
             self._violate("fragments are too small")
             return
+        size = self._message_bytes
         if event.message_finished:
             self._message_since, self._message_bytes, self._frames = None, 0, 0
-        super().handle_message(event)
+        self._keep(event, size)
+
+    def _keep(self, event: events.TextMessage | events.BytesMessage, size: int) -> None:
+        """Put it with the rest of its message, and a whole message before the app."""
+        try:
+            self.buffer.extend(event)
+        except FrameTooLargeError:
+            self._violate(f"longer than {self.config.ws_max_size} bytes", 1009)
+            return
+        if not event.message_finished:
+            return
+        self.queue.put_nowait(self.buffer.to_message())
+        self.buffer.clear()
+        self._waiting_bytes += size
+        much = self.queue.qsize() >= WAITING_MAX or self._waiting_bytes > WAITING_BYTES_MAX
+        if much and not self.read_paused:
+            self.read_paused = True
+            self.transport.pause_reading()
 
     def handle_ping(self, event: events.Ping) -> None:
         """A ping; answered, unless there are too many or the answers are not taken."""

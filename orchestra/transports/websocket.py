@@ -23,6 +23,7 @@ from orchestra.dialects.session import (
 from orchestra.dialects.wire import Route
 from orchestra.errors import Defect, Forbidden, OrchestraError
 from orchestra.ports import Asker
+from orchestra.statemachine.reports import Heartbeat
 from orchestra.transports.asking import put
 from orchestra.transports.auth import Principal
 from orchestra.transports.policy import allows
@@ -47,6 +48,8 @@ class _Outbox:
         self._frames: deque[str] = deque()
         self._size = 0
         self._wake = anyio.Event()
+        self.idle = False
+        """The writer waits for the next frame, and has none under way."""
 
     def add(self, text: str) -> bool:
         """False when too much waits already: then it is not added."""
@@ -59,9 +62,11 @@ class _Outbox:
 
     async def take(self) -> str:
         """The next frame."""
+        self.idle = not self._frames
         while not self._frames:
             self._wake = anyio.Event()
             await self._wake.wait()
+        self.idle = False
         text = self._frames.popleft()
         self._size -= len(text)
         return text
@@ -125,17 +130,35 @@ class ChannelServer:
                 self._gone = True
                 return
             text = message.get("text")
-            self._carry_out(self._session.received(message["bytes"] if text is None else text))
+            actions = self._session.received(message["bytes"] if text is None else text)
+            if len(actions) == 1 and isinstance(beat := actions[0], Put) and _is_beat(beat):
+                await self._take_beat(beat)
+            else:
+                self._carry_out(actions)
+
+    async def _take_beat(self, beat: Put) -> None:
+        """
+        Answer a heartbeat before anything else is read. A worker waits for the answer before it beats again, so nothing is held up, and
+        the tasks that questions get for themselves would cost more than all the rest of a beat: thousands come every second.
+        """
+        error = self._forbidden(beat)
+        actions = await self._answer(beat) if error is None else self._refused(beat, error)
+        match actions:
+            case (SendFrame(text),) if self._outbox.idle and self._closing is None:
+                await self._say(text)
+            case _:
+                self._carry_out(actions)
 
     async def _write(self) -> None:
-        while True:
-            text = await self._outbox.take()
-            try:
-                await self._send({"type": "websocket.send", "text": text})
-            except OSError:
-                # ASGI: nobody is there any more. `_read` learns it in its own way.
-                self._gone = True
-                return
+        while not self._gone:
+            await self._say(await self._outbox.take())
+
+    async def _say(self, text: str) -> None:
+        try:
+            await self._send({"type": "websocket.send", "text": text})
+        except OSError:
+            # ASGI: nobody is there any more. `_read` learns it in its own way.
+            self._gone = True
 
     async def _say_goodbye(self, close: Close) -> None:
         with anyio.move_on_after(CLOSE_S):
@@ -171,15 +194,11 @@ class ChannelServer:
             self._group.cancel_scope.cancel()
 
     def _start(self, action: Put | Subscribe) -> None:
-        route = self._routes.get(action.route)
         if self._group is None:
             raise Defect("the connection is not served yet")
-        if route is None or not allows(self._principal.role, route.role):
-            error = Forbidden(
-                f"a {self._principal.role.value}'s token does not open {action.route!r}",
-                where=action.route,
-            )
-            self._carry_out(self._session.refused(action.tag, error))
+        error = self._forbidden(action)
+        if error is not None:
+            self._carry_out(self._refused(action, error))
         elif isinstance(action, Put):
             self._group.start_soon(self._put, action)
         else:
@@ -187,17 +206,31 @@ class ChannelServer:
             self._watches[action.tag] = scope
             self._group.start_soon(self._watch, action, scope)
 
+    def _forbidden(self, action: Put | Subscribe) -> Forbidden | None:
+        """Why the caller may not ask this; None when it may."""
+        route = self._routes.get(action.route)
+        if route is not None and allows(self._principal.role, route.role):
+            return None
+        told = f"a {self._principal.role.value}'s token does not open {action.route!r}"
+        return Forbidden(told, where=action.route)
+
+    def _refused(self, action: Put | Subscribe, error: OrchestraError) -> Sequence[Action]:
+        return self._session.refused(action.tag, error)
+
     async def _put(self, action: Put) -> None:
+        self._carry_out(await self._answer(action))
+
+    async def _answer(self, action: Put) -> Sequence[Action]:
+        """What the session says to the answer, or to the refusal."""
         try:
             answer = await put(self._asker, action.ask)
-            actions = self._session.answered(action.tag, answer)
+            return self._session.answered(action.tag, answer)
         except OrchestraError as error:
             if isinstance(error, Defect):
                 LOG.exception("%s failed", action.route)
-            actions = self._session.refused(action.tag, error)
+            return self._session.refused(action.tag, error)
         except Exception as bug:  # noqa: BLE001  # others are answered over the same connection
-            actions = self._session.refused(action.tag, _told_as_bug(action.route, bug))
-        self._carry_out(actions)
+            return self._session.refused(action.tag, _told_as_bug(action.route, bug))
 
     async def _watch(self, action: Subscribe, scope: anyio.CancelScope) -> None:
         tag, session = action.tag, self._session
@@ -213,6 +246,10 @@ class ChannelServer:
         else:
             del self._watches[tag]
             self._carry_out(session.ended(tag))
+
+
+def _is_beat(action: Put) -> bool:
+    return isinstance(action.ask, Heartbeat)
 
 
 def _told_as_bug(route: str, bug: Exception) -> Defect:

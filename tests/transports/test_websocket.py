@@ -7,6 +7,7 @@ from collections import deque
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from orchestra.dialects.native import CHANNEL_PATH, native_dialect
@@ -16,7 +17,8 @@ from orchestra.ports import Moved, WatchOrders, WatchStory
 from orchestra.statemachine.commands import CancelJob
 from orchestra.statemachine.lifecycles import JobStatus
 from orchestra.statemachine.queries import GetJob, GetOverview
-from orchestra.statemachine.replies import JobChanged
+from orchestra.statemachine.replies import HeartbeatAnswered, JobChanged
+from orchestra.statemachine.reports import Heartbeat
 from orchestra.testing.transport_bench import FarEnd
 from orchestra.transports import websocket
 from orchestra.transports.auth import Principal
@@ -254,6 +256,52 @@ async def test_a_bug_in_one_question_leaves_the_others(far: FarEnd) -> None:
     by_id = {said["id"]: said for said in heard}
     assert by_id[1]["problem"]["status"] == 500
     assert "reply" in by_id[2]
+
+
+BEAT = Heartbeat("w1", 1)
+
+
+async def test_a_beat_is_answered_before_what_comes_after_it(far: FarEnd) -> None:
+    far.answers[Heartbeat] = HeartbeatAnswered(True, 6_000, 2_000)
+    frames = [ask_frame(1, BEAT, ""), ask_frame(2, CancelJob("17"), ""), ask_frame(3, BEAT, "")]
+    peer = Peer([frame.decode() for frame in frames], Principal("w", Role.OPERATOR))
+    async with anyio.create_task_group() as group:
+        group.start_soon(run, far, peer)
+        heard = await peer.until(3)
+        peer.leave()
+    assert heard[0]["id"] == 1
+    assert {said["id"] for said in heard if said["reply"]} == {1, 2, 3}
+
+
+async def test_a_beat_needs_its_role_and_a_bug_in_it_is_told(far: FarEnd) -> None:
+    far.answers[Heartbeat] = 7
+    for role, status in ((Role.VIEWER, 403), (Role.WORKER, 500)):
+        peer = Peer([ask_frame(1, BEAT, "").decode()], Principal("x", role))
+        async with anyio.create_task_group() as group:
+            group.start_soon(run, far, peer)
+            heard = await peer.until(1)
+            peer.leave()
+        assert heard[0]["problem"]["status"] == status
+    assert len(far.arrived) == 1
+
+
+async def test_a_beat_waits_behind_the_frame_that_a_slow_reader_has_not_taken(far: FarEnd) -> None:
+    far.answers[Heartbeat] = HeartbeatAnswered(True, 6_000, 2_000)
+    far.pushes = [Moved(1, 1, "job", "x", "", "create", "queued", "")]
+    peer = Peer([watch_frame(1, WatchStory()).decode()])
+    peer.readable = anyio.Event()
+    async with anyio.create_task_group() as group:
+        group.start_soon(run, far, peer)
+        peer.say({"type": "websocket.receive", "text": ask_frame(2, BEAT, "").decode()})
+        with anyio.fail_after(5):
+            while len(far.arrived) < 2:
+                await anyio.lowlevel.checkpoint()
+        assert peer.said == []
+        peer.readable.set()
+        heard = await peer.until(3)
+        peer.leave()
+    assert heard[0] == {"id": 1, "watching": True}
+    assert any(said["id"] == 2 and said["reply"]["known"] for said in heard if "reply" in said)
 
 
 async def test_channels_end_when_the_server_stops(far: FarEnd) -> None:
