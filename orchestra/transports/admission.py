@@ -68,8 +68,8 @@ class Guard:
     ) -> None:
         self.limits = limits
         self.config = config
-        # The server library types it as unknown.
-        self.app: Any = config.loaded_app  # pyright: ignore[reportUnknownMemberType]
+        loaded: Any = config
+        self.app: Any = loaded.loaded_app  # partly unknown to a checker
         self.state = ServerState()
         self.app_state = app_state
         each = limits.connections_per_address_max if per_address else limits.connections_max
