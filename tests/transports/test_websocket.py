@@ -7,8 +7,8 @@ from collections import deque
 from typing import Any
 
 import anyio
-import anyio.lowlevel
 import pytest
+from anyio.lowlevel import checkpoint
 
 from orchestra.dialects.native import CHANNEL_PATH, native_dialect
 from orchestra.dialects.native_frames import ask_frame, watch_frame
@@ -109,6 +109,7 @@ def far() -> FarEnd:
 
 async def test_questions_are_answered_by_number(far: FarEnd) -> None:
     peer = Peer([ask_frame(n, CancelJob("17"), "").decode() for n in (3, 1, 2)])
+    heard: list[Any] = []
     async with anyio.create_task_group() as group:
         group.start_soon(run, far, peer)
         heard = await peer.until(3)
@@ -138,6 +139,7 @@ async def test_each_message_needs_the_role_of_its_route(
         watch_frame(4, WatchStory()),
     ]
     peer = Peer([frame.decode() for frame in frames], Principal("x", held))
+    heard: list[Any] = []
     async with anyio.create_task_group() as group:
         group.start_soon(run, far, peer)
         heard = await peer.until(4)
@@ -219,6 +221,7 @@ async def test_a_patient_reader_gets_everything(
         Moved(n, 1, "job", "x", "", "create", "queued", "a reason " * 20) for n in range(1, 500)
     ]
     peer = Peer([watch_frame(1, WatchStory()).decode()])
+    heard: list[Any] = []
     async with anyio.create_task_group() as group:
         group.start_soon(run, far, peer)
         heard = await peer.until(501)
@@ -236,7 +239,7 @@ async def test_a_reader_that_is_gone_ends_the_writer(far: FarEnd) -> None:
             raise OSError("nobody is there")
         peer.sent.append(message)
 
-    peer.send = send  # type: ignore[method-assign]
+    peer.send = send
     await run(far, peer)
     assert [message["type"] for message in peer.sent] == ["websocket.accept"]
 
@@ -249,6 +252,7 @@ async def test_a_bug_in_one_question_leaves_the_others(far: FarEnd) -> None:
             ask_frame(2, CancelJob("17"), "").decode(),
         ]
     )
+    heard: list[Any] = []
     async with anyio.create_task_group() as group:
         group.start_soon(run, far, peer)
         heard = await peer.until(2)
@@ -265,6 +269,7 @@ async def test_a_beat_is_answered_before_what_comes_after_it(far: FarEnd) -> Non
     far.answers[Heartbeat] = HeartbeatAnswered(True, 6_000, 2_000)
     frames = [ask_frame(1, BEAT, ""), ask_frame(2, CancelJob("17"), ""), ask_frame(3, BEAT, "")]
     peer = Peer([frame.decode() for frame in frames], Principal("w", Role.OPERATOR))
+    heard: list[Any] = []
     async with anyio.create_task_group() as group:
         group.start_soon(run, far, peer)
         heard = await peer.until(3)
@@ -277,6 +282,7 @@ async def test_a_beat_needs_its_role_and_a_bug_in_it_is_told(far: FarEnd) -> Non
     far.answers[Heartbeat] = 7
     for role, status in ((Role.VIEWER, 403), (Role.WORKER, 500)):
         peer = Peer([ask_frame(1, BEAT, "").decode()], Principal("x", role))
+        heard: list[Any] = []
         async with anyio.create_task_group() as group:
             group.start_soon(run, far, peer)
             heard = await peer.until(1)
@@ -290,12 +296,13 @@ async def test_a_beat_waits_behind_the_frame_that_a_slow_reader_has_not_taken(fa
     far.pushes = [Moved(1, 1, "job", "x", "", "create", "queued", "")]
     peer = Peer([watch_frame(1, WatchStory()).decode()])
     peer.readable = anyio.Event()
+    heard: list[Any] = []
     async with anyio.create_task_group() as group:
         group.start_soon(run, far, peer)
         peer.say({"type": "websocket.receive", "text": ask_frame(2, BEAT, "").decode()})
         with anyio.fail_after(5):
             while len(far.arrived) < 2:
-                await anyio.lowlevel.checkpoint()
+                await checkpoint()
         assert peer.said == []
         peer.readable.set()
         heard = await peer.until(3)
