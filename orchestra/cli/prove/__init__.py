@@ -42,6 +42,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "recovery",
             "Cut the power again while the store starts after a cut, and fail a second operation while it recovers from a first.",
         ),
+        "chaos": (
+            "chaos",
+            "Kill, freeze, cut off and starve real servers and workers, and hold what clients were told against the store.",
+        ),
         "linearizability": (
             "linearizability",
             "Have many clients ask a real server that is killed, and look for an order that explains every answer.",

@@ -1,0 +1,265 @@
+"""Farms that are put through one kind of trouble again and again, and judged at the end."""
+
+from __future__ import annotations
+
+import inspect
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from random import Random
+from types import MappingProxyType
+
+import anyio
+import attrs
+
+from orchestra.client import Client, Job
+from orchestra.compose import connect
+from orchestra.ports import Moved, Story
+from orchestra.statemachine.queries import ListJobs
+from orchestra.testing.chaos import laws, scarcity, troubles
+from orchestra.testing.chaos.farm import Farm, Plan, running_farm
+from orchestra.testing.chaos.processes import BOUND_S
+from orchestra.testing.chaos.tally import DRAIN_S, Tally
+
+EPISODE = 50
+"""Troubles that one farm is put through: its file and its story stay small, and another one begins with other draws."""
+
+AWAY_S = 2.0
+"""A server that is away for less costs no attempt: lease - margin - beat of the worker's session, at the default lease of 6 s."""
+
+PAGE = 500
+
+RARE = 5
+"""Rare kinds come once for so many times that the others do."""
+
+TOLD_MAX = 5
+"""Broken laws told of one episode; the first says it all."""
+
+TASKS_DONE = "tasks that were acknowledged and have one recorded end"
+FURTHER = "attempts beyond the first of their task"
+JOBS = "jobs that were acknowledged"
+AGAIN = "questions without an answer, asked again"
+OF_EVERY_KIND = frozenset({TASKS_DONE, FURTHER, JOBS, AGAIN})
+"""Counts that add up over all kinds."""
+
+
+Strike = Callable[[Farm, Random, Tally], Awaitable[None]]
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Kind:
+    """
+    One kind of trouble.
+
+    Args:
+        strike: Does it once, and waits until all is well again.
+        loses_workers: Leases may end; without it attempts are made once only, and the lease is the default one.
+        overlaps: A machine is frozen and wakes up: then what runs there goes on for as long as it takes to notice.
+        rare: A fifth of the others' rounds: it says less, or takes longer.
+    """
+
+    strike: Strike
+    loses_workers: bool = False
+    overlaps: bool = False
+    rare: bool = False
+    small_disk: bool = False
+    fake_clock: bool = False
+
+
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {
+        "server-kill": Kind(strike=troubles.server_kill),
+        "worker-kill": Kind(strike=troubles.worker_kill, loses_workers=True),
+        "freeze": Kind(strike=troubles.freeze, loses_workers=True, overlaps=True),
+        "cut": Kind(strike=troubles.cut, loses_workers=True),
+        "server-freeze": Kind(strike=troubles.server_freeze, rare=True),
+        "disk": Kind(strike=scarcity.disk, rare=True, small_disk=True, loses_workers=True),
+        "memory": Kind(strike=scarcity.memory, rare=True, loses_workers=True),
+        "descriptors": Kind(strike=scarcity.descriptors, rare=True),
+        "clock": Kind(strike=scarcity.clock, rare=True, fake_clock=True),
+        "drain": Kind(strike=troubles.drain, rare=True),
+    }
+)
+"""Every kind by name."""
+
+LEASED = ("worker-kill", "freeze", "cut")
+"""Kinds that wait for leases to end: with a shorter one they are quicker."""
+
+
+@attrs.frozen(slots=True)
+class Episode:
+    """One farm, and what it is put through: ``troubles`` of one kind, drawn from the seed."""
+
+    kind: str
+    seed: int
+    troubles: int
+
+    def line(self, lease_ms: int) -> str:
+        """What plays it again."""
+        rounds = self.troubles * (RARE if KINDS[self.kind].rare else 1)
+        words = f"--only {self.kind} --seed {self.seed} --rounds {rounds} --lease {lease_ms}ms"
+        return f"python -m orchestra prove chaos {words}"
+
+
+def episodes(kinds: Sequence[str], rounds: int, seed: int) -> list[Episode]:
+    """What has to be played for so many troubles of each kind (a fifth of the rare ones), each farm with a seed of its own."""
+    found: list[Episode] = []
+    for name in kinds:
+        left = -(-rounds // RARE) if KINDS[name].rare else rounds
+        number = 0
+        while left > 0:
+            found.append(Episode(name, seed + number, min(left, EPISODE)))
+            left -= EPISODE
+            number += 1
+    return found
+
+
+async def play(episode: Episode, plan: Plan) -> Tally:
+    """Put one farm through an episode, and judge it."""
+    kind = KINDS[episode.kind]
+    rng = Random(f"{episode.kind} {episode.seed}")
+    lease_ms = plan.lease_ms
+    if kind.fake_clock:
+        plan = attrs.evolve(plan, faked=scarcity.fake_clock())
+    if episode.kind not in LEASED:
+        plan = attrs.evolve(plan, lease_ms=Plan().lease_ms)
+    tally = Tally()
+    with tempfile.TemporaryDirectory(prefix="orchestra-chaos-", ignore_cleanup_errors=True) as name:
+        async with _placed(Path(name), kind, plan, episode.seed) as farm:
+            try:
+                while tally.struck < episode.troubles and not tally.broken:
+                    await kind.strike(farm, rng, tally)
+                    tally.broken += farm.died()
+                await _judge(farm, kind, tally)
+            except (TimeoutError, RuntimeError, OSError) as error:
+                tally.broken += [f"{type(error).__name__}: {error}", *farm.died()]
+    line = episode.line(lease_ms)
+    tally.broken = [f"{told} (again: {line})" for told in tally.broken[:TOLD_MAX]]
+    return tally
+
+
+@asynccontextmanager
+async def _placed(folder: Path, kind: Kind, plan: Plan, seed: int) -> AsyncGenerator[Farm]:
+    """A farm at work, its server's file on a small disk if the kind wants one."""
+    if not kind.small_disk:
+        async with running_farm(folder, plan, seed) as farm:
+            yield farm
+        return
+    with scarcity.small_disk(folder) as place:
+        async with running_farm(folder, plan, seed, place and place / "served.db") as farm:
+            yield farm
+
+
+async def _judge(farm: Farm, kind: Kind, tally: Tally) -> None:
+    """Let everything end, and hold what was written down against the store, as a server tells it that was killed before."""
+    began_s = time.monotonic()
+    async with anyio.create_task_group() as group:
+        for name, client in farm.clients.items():
+            group.start_soon(_left, name, partial(client.end, BOUND_S), tally)
+    tally.recovered(
+        "until everything has ended, after the last trouble", time.monotonic() - began_s, BOUND_S
+    )
+    farm.running_server.kill()
+    await farm.serve()
+    seen = await evidence(farm)
+    for law in (*laws.ALWAYS, *(() if kind.overlaps else (laws.overlapping,))):
+        found = law(seen)
+        tally.laws[(inspect.getdoc(law) or "").splitlines()[0]] += len(found)
+        tally.broken += found
+    further = laws.further_attempts(seen)
+    away_s = max(tally.recoveries_s.get(troubles.AWAY, [0.0]))
+    if further and not kind.loses_workers and away_s < AWAY_S:
+        tally.broken.append(f"{further} attempts were made though no worker was lost")
+    tally.counts[FURTHER] += further
+    tally.counts[TASKS_DONE] += sum(tasks for _, _, tasks in seen.jobs)
+    tally.counts[JOBS] += sum(told.kind == "ack" for told in seen.told)
+    tally.counts[AGAIN] += sum(told.kind == "fail" for told in seen.told)
+    async with anyio.create_task_group() as group:
+        for worker in farm.workers:
+            group.start_soon(_left, worker.name, partial(worker.child.end, DRAIN_S), tally)
+    await _left("the server", partial(farm.running_server.end, DRAIN_S), tally)
+    farm.workers.clear()
+    farm.clients.clear()
+    farm.server = None
+    tally.broken += farm.leftovers()
+
+
+async def _left(name: str, end: Callable[[], Awaitable[int]], tally: Tally) -> None:
+    try:
+        code = await end()
+    except TimeoutError:
+        tally.broken.append(f"{name} was asked to end and did not")
+        return
+    if code:
+        tally.broken.append(f"{name} ended with code {code}")
+
+
+async def evidence(farm: Farm) -> laws.Evidence:
+    """All that was written down and all that is stored."""
+    farm.journal.read()
+    async with connect(farm.url) as client:
+        jobs = await _jobs(client)
+        results: dict[str, bytes | None] = {}
+        for id, _, _ in jobs:
+            async for end in Job[object](client, id, 0, None).ends():
+                if end.status == "completed":
+                    results[end.task_id] = end.result
+        return laws.Evidence(
+            told=farm.journal.told,
+            runs=farm.journal.runs,
+            jobs=jobs,
+            story=await _story(client),
+            results=results,
+        )
+
+
+async def _jobs(client: Client) -> list[tuple[str, str, int]]:
+    found: list[tuple[str, str, int]] = []
+    after = ""
+    while True:
+        page = await client.asker.answer(ListJobs("", "", after, PAGE))
+        found += [(job.id, job.name, job.tasks) for job in page.items]
+        after = page.next
+        if not after:
+            return found
+
+
+async def _story(client: Client) -> list[Moved]:
+    found: list[Moved] = []
+    while True:
+        page = await client.asker.story(Story(found[-1].number if found else 0, PAGE))
+        found.extend(page)
+        if len(page) < PAGE:
+            return found
+
+
+async def play_all(
+    wanted: Sequence[Episode],
+    plan: Plan,
+    together: int,
+    told: Callable[[Episode, Tally], None],
+) -> dict[str, Tally]:
+    """
+    Play episodes, some at the same time; the count of each kind.
+
+    Args:
+        together: How many farms at the same time.
+        told: Called with each that ended.
+    """
+    tallies: dict[str, Tally] = {episode.kind: Tally() for episode in wanted}
+    left = list(reversed(wanted))
+
+    async def player() -> None:
+        while left:
+            episode = left.pop()
+            tally = await play(episode, plan)
+            tallies[episode.kind].add(tally)
+            told(episode, tally)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(together):
+            group.start_soon(player)
+    return tallies

@@ -1,0 +1,152 @@
+"""What has to hold after all troubles: each a function to sentences about what is broken."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from orchestra.ports import Moved
+from orchestra.statemachine import ids
+from orchestra.statemachine.lifecycles import TASK_FINAL, TaskStatus
+from orchestra.testing.chaos.journal import Run, Told
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Evidence:
+    """
+    What there is when all is over.
+
+    Args:
+        told: What the clients were told.
+        runs: What the programs wrote.
+        jobs: The jobs in the store: (id, name, tasks).
+        story: All that happened, from the store.
+        results: The result of each completed task, from the store.
+    """
+
+    told: Sequence[Told]
+    runs: Sequence[Run]
+    jobs: Sequence[tuple[str, str, int]]
+    story: Sequence[Moved]
+    results: Mapping[str, bytes | None]
+
+
+def lost(seen: Evidence) -> list[str]:
+    """Every job that was acknowledged is in the store, under the id that was told."""
+    stored = {id: (name, tasks) for id, name, tasks in seen.jobs}
+    broken: list[str] = []
+    for told in seen.told:
+        if told.kind == "ack":
+            key, id, tasks = told.words
+            if stored.get(id) != (key, int(tasks)):
+                broken.append(f"job {id} ({key}) was acknowledged to {told.client} and is lost")
+    return broken
+
+
+def doubled(seen: Evidence) -> list[str]:
+    """One key is one job, whatever was answered and how often it was asked."""
+    broken: list[str] = []
+    for name, count in Counter(name for _, name, _ in seen.jobs).items():
+        if count > 1:
+            broken.append(f"the key {name} has {count} jobs")
+    answers: dict[str, set[str]] = {}
+    for told in seen.told:
+        if told.kind in {"ack", "again"}:
+            answers.setdefault(told.words[0], set()).add(told.words[1])
+    broken += [
+        f"the key {key} was answered with the jobs {sorted(found)}"
+        for key, found in answers.items()
+        if len(found) > 1
+    ]
+    return broken
+
+
+def not_ended_once(seen: Evidence) -> list[str]:
+    """Every task of every job has exactly one recorded end, and it is that it completed."""
+    ends: dict[str, list[str]] = {}
+    reasons: dict[str, str] = {}
+    for moved in seen.story:
+        if moved.kind == "task" and moved.target in TASK_FINAL:
+            ends.setdefault(moved.id, []).append(moved.target)
+            reasons[moved.id] = moved.reason
+    broken: list[str] = []
+    for id, name, tasks in seen.jobs:
+        for position in range(1, tasks + 1):
+            task = ids.task_id(id, position)
+            found = ends.get(task, [])
+            if len(found) != 1:
+                broken.append(f"task {task} of {name} has {len(found)} recorded ends: {found}")
+            elif found[0] != TaskStatus.COMPLETED:
+                broken.append(f"task {task} of {name} {found[0]}: {reasons[task]}")
+    return broken
+
+
+def told_otherwise(seen: Evidence) -> list[str]:
+    """What a client was told of the story is in the store, under the same number, and nothing in between was left out."""
+    stored = {moved.number: (moved.kind, moved.id, moved.target) for moved in seen.story}
+    broken: list[str] = []
+    for told in seen.told:
+        if told.kind == "gap":
+            broken.append(f"{told.client} was told entry {told.words[1]} after {told.words[0]}")
+        elif told.kind == "seen":
+            number, *entry = told.words
+            if stored.get(int(number)) != tuple(entry):
+                now = stored.get(int(number))
+                broken.append(f"{told.client} was told {entry} as entry {number}, which is {now}")
+    return broken
+
+
+def begun_twice(seen: Evidence) -> list[str]:
+    """No attempt begins twice, and each attempt that began is recorded."""
+    begun = Counter((run.task, run.number) for run in seen.runs if run.kind == "S")
+    created = {moved.id for moved in seen.story if moved.kind == "attempt"}
+    broken = [
+        f"attempt {number} of task {task} began {count} times"
+        for (task, number), count in begun.items()
+        if count > 1
+    ]
+    broken += [
+        f"attempt {number} of task {task} began and is not recorded"
+        for task, number in begun
+        if ids.attempt_id(task, number) not in created
+    ]
+    return broken
+
+
+def overlapping(seen: Evidence) -> list[str]:
+    """No attempt comes to its end after a later one of its task began: they would have run at the same time."""
+    newest: dict[str, int] = {}
+    broken: list[str] = []
+    for run in seen.runs:
+        if run.kind == "S":
+            newest[run.task] = max(run.number, newest.get(run.task, 0))
+        elif run.number < newest.get(run.task, 0):
+            told = f"attempt {run.number} of task {run.task} came to its end"
+            broken.append(f"{told} after attempt {newest[run.task]} began")
+    return broken
+
+
+def wrong_results(seen: Evidence) -> list[str]:
+    """The result of a task is that of the attempt that is recorded as completed."""
+    completed = {
+        ids.task_of(moved.id): moved.id
+        for moved in seen.story
+        if moved.kind == "attempt" and moved.target == "completed"
+    }
+    return [
+        f"the result of task {task} is {result!r}, and {completed.get(task)} completed it"
+        for task, result in seen.results.items()
+        if result != f'"{completed.get(task)}"'.encode()
+    ]
+
+
+def further_attempts(seen: Evidence) -> int:
+    """How many attempts there were beyond the first of each task."""
+    attempts = {moved.id for moved in seen.story if moved.kind == "attempt"}
+    return len(attempts) - len({ids.task_of(id) for id in attempts})
+
+
+ALWAYS = (lost, doubled, not_ended_once, told_otherwise, begun_twice, wrong_results)
+"""What holds whatever happened."""

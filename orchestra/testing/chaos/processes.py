@@ -1,0 +1,168 @@
+"""Real processes: started, killed, frozen, thawed; and whatever is left of them, found by what is written in its environment."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import anyio
+import psutil
+
+COOKIE = "ORCHESTRA_CHAOS"
+"""The environment variable by which everything that a process started, and that kept its environment, is found."""
+
+BOUND_S = 60.0
+"""Nothing that is waited for takes so long, even on a machine that is busy with other things."""
+
+LOOK_S = 0.02
+"""Between two looks at what another process does."""
+
+WORDS_BYTES = 3_000
+"""Of what a process said last, so much is told when it died."""
+
+_GONE = (psutil.NoSuchProcess, psutil.AccessDenied, OSError)
+
+
+class Alive(NamedTuple):
+    """A process that lives."""
+
+    pid: int
+    words: str
+
+    def __str__(self) -> str:
+        return f"process {self.pid} is alive: {self.words}"
+
+
+class Child:
+    """
+    One process.
+
+    Args:
+        name: What it is called in messages.
+        words: Its command line.
+        log: The file that its stderr is added to.
+        env: What is added to our own environment.
+
+    Attributes:
+        cookie: Is in its environment, and in that of whatever it starts and hands its environment on to.
+    """
+
+    def __init__(
+        self, name: str, words: Sequence[str], log: Path, env: Mapping[str, str] | None = None
+    ) -> None:
+        self.name = name
+        self.cookie = secrets.token_hex(8)
+        self._log = log
+        self._frozen: list[psutil.Process] = []
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("ORCHESTRA_")}
+        with log.open("ab") as stderr:
+            self.process = subprocess.Popen(  # noqa: S603 - this very Python and this very package
+                words,
+                env={**kept, **(env or {}), COOKIE: self.cookie},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                start_new_session=True,  # a Ctrl-C at the terminal is for whoever watches
+            )
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.process.pid
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended, of its own accord or not."""
+        return self.process.poll() is not None
+
+    def last_words(self) -> str:
+        """What it said last on stderr."""
+        return self._log.read_text(errors="replace")[-WORDS_BYTES:]
+
+    async def first_line(self) -> dict[str, Any]:
+        """The first line of its stdout, which is JSON. Raises RuntimeError when it ends without one."""
+        stdout = self.process.stdout
+        if stdout is None:
+            raise RuntimeError(f"{self.name} has no stdout")
+        read = b""
+        with anyio.fail_after(BOUND_S):
+            while not read.endswith(b"\n"):
+                await anyio.wait_readable(stdout.fileno())
+                part = os.read(stdout.fileno(), 4_096)
+                if not part:
+                    raise RuntimeError(f"{self.name} died: {self.last_words()}")
+                read += part
+        return dict(json.loads(read))
+
+    def kill(self) -> None:
+        """As ``kill -9``; it is gone on return."""
+        self.process.kill()
+        self.process.wait()
+        self._closed()
+
+    async def end(self, patience_s: float = BOUND_S) -> int:
+        """As ``kill``, and wait until it has ended; its exit code. Raises TimeoutError."""
+        self.process.terminate()
+        return await self.wait(patience_s)
+
+    async def wait(self, patience_s: float = BOUND_S) -> int:
+        """Wait until it has ended; its exit code. Raises TimeoutError."""
+        with anyio.fail_after(patience_s):
+            while True:
+                code = self.process.poll()
+                if code is not None:
+                    self._closed()
+                    return code
+                await anyio.sleep(LOOK_S)
+
+    def freeze(self, *, whole: bool = False) -> None:
+        """As ``kill -STOP``: it alone, or ``whole`` with all its descendants."""
+        found = [psutil.Process(self.pid)]
+        if whole:
+            found += found[0].children(recursive=True)
+        for process in found:
+            with contextlib.suppress(*_GONE):
+                process.suspend()
+                self._frozen.append(process)
+
+    def thaw(self) -> None:
+        """As ``kill -CONT``, for everything that was frozen."""
+        for process in self._frozen:
+            with contextlib.suppress(*_GONE):
+                process.resume()
+        self._frozen.clear()
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether it was frozen and not thawed."""
+        return bool(self._frozen)
+
+    def _closed(self) -> None:
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+
+def living(marks: Iterable[str]) -> list[Alive]:
+    """Processes with one of the marks in their environment (Linux); those that have ended and are not waited for do not count."""
+    wanted = [mark.encode() for mark in marks]
+    own = os.getpid()
+    found: list[Alive] = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == own:
+            continue
+        try:
+            env = (entry / "environ").read_bytes()
+            if any(mark in env for mark in wanted):
+                words = (
+                    (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                )
+                found.append(Alive(int(entry.name), words.strip()))
+        except OSError:
+            continue  # it has ended meanwhile, or belongs to somebody else
+    return found

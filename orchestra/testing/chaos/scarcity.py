@@ -1,0 +1,199 @@
+"""A full disk, little memory, few file descriptors and wrong clocks: what happens around processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+
+import anyio
+import httpx
+import psutil
+
+from orchestra.testing.chaos.farm import Farm
+from orchestra.testing.chaos.processes import Child
+from orchestra.testing.chaos.proxy import HOST
+from orchestra.testing.chaos.tally import SERVER_S, Tally
+from orchestra.testing.chaos.troubles import MOMENT_S, WORK_AFTER_SERVER, resumed
+
+DISK_BYTES = 64 * 1024 * 1024
+"""Of the small file system: an episode leaves a few megabytes there."""
+
+PIECE_BYTES = 64 * 1024
+
+FULL_S = 3.0
+"""The disk stays full until a client is refused for it, or so long: a log that is used over again may have room for a while."""
+
+HELD_S = 0.5
+"""Then, and with little memory and few descriptors, so long."""
+
+ROOM_BYTES = 2 * 1024 * 1024
+"""What a server may take beside what it has, when memory gets scarce."""
+
+BODY_BYTES = 8 * 1024 * 1024
+"""Of a request that needs more than that."""
+
+BODIES = 4
+
+DESCRIPTORS = 64
+CONNECTIONS = 100
+"""More than there are descriptors for."""
+
+STEPS_S = (-3_600, -60, -30, 30, 60, 3_600)
+"""How far a clock is set at once."""
+
+CLOCK_S_MAX = 6 * 3_600
+"""How far it is off at most: far from what forgets keys (a day)."""
+
+FELT_S = 1.2
+"""A clock that is set is read again by its process within a second."""
+
+FREED = "work and answers after there is room on the disk"
+MEMORY_BACK = "work and answers after there is memory"
+CLOSED = "work and answers after there are descriptors"
+STEPPED = "work and answers after a step of the clock"
+
+UNLIMITED = (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY)
+
+
+@contextmanager
+def small_disk(folder: Path) -> Generator[Path | None]:
+    """A small file system for the server's file, where one may be mounted; None elsewhere."""
+    place = folder / "small"
+    place.mkdir()
+    mount, umount = shutil.which("mount"), shutil.which("umount")
+    mounted = False
+    if mount and umount and os.geteuid() == 0 and sys.platform.startswith("linux"):
+        words = [mount, "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(place)]
+        done = subprocess.run(words, check=False, capture_output=True)  # noqa: S603 - mount itself, and words of ours
+        mounted = done.returncode == 0
+    try:
+        yield place if mounted else None
+    finally:
+        if mounted and umount:
+            subprocess.run([umount, "--lazy", str(place)], check=True)  # noqa: S603 - umount itself, and our own folder
+
+
+async def disk(farm: Farm, rng: Random, tally: Tally) -> None:
+    """The disk gets full (a small file system, or a limit on the size of files), and after a while there is room again."""
+    await anyio.sleep(rng.uniform(0, MOMENT_S))
+    ballast = farm.data.parent / "ballast"
+    process = psutil.Process(farm.running_server.pid)
+    since = farm.journal.mark()
+    is_small = farm.data.parent.name == "small"
+    if is_small:
+        _fill(ballast)
+    else:
+        size = max(each.stat().st_size for each in farm.data.parent.glob(f"{farm.data.name}*"))
+        process.rlimit(psutil.RLIMIT_FSIZE, (size, psutil.RLIM_INFINITY))
+    with contextlib.suppress(TimeoutError):
+        await farm.until(
+            lambda: any(each.kind == "fail" for each in farm.journal.told[since.told :]), FULL_S
+        )
+        tally.counts["times a client was refused because the disk is full"] += 1
+    await anyio.sleep(HELD_S)
+    since = farm.journal.mark()
+    if is_small:
+        ballast.unlink()
+    else:
+        process.rlimit(psutil.RLIMIT_FSIZE, UNLIMITED)
+    tally.struck += 1
+    await resumed(farm, tally, FREED, SERVER_S, since)
+
+
+def _fill(ballast: Path) -> None:
+    """Leave no byte of a file system free."""
+    for piece in (PIECE_BYTES, 4_096):
+        with ballast.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+            while file.tell() < 2 * DISK_BYTES:
+                file.write(bytes(piece))
+
+
+async def memory(farm: Farm, rng: Random, tally: Tally) -> None:
+    """The server may take hardly any more memory while it is sent what needs some; after a while it may again."""
+    await anyio.sleep(rng.uniform(0, MOMENT_S))
+    server = farm.running_server
+    process = psutil.Process(server.pid)
+    taken = process.memory_info().vms
+    process.rlimit(psutil.RLIMIT_AS, (taken + ROOM_BYTES, psutil.RLIM_INFINITY))
+    async with anyio.create_task_group() as group:
+        for _ in range(BODIES):
+            group.start_soon(_burden, farm, tally)
+    await anyio.sleep(HELD_S)
+    tally.struck += 1
+    if server.ended:
+        await _started_again(farm, server, tally)
+        return
+    since = farm.journal.mark()
+    process.rlimit(psutil.RLIMIT_AS, UNLIMITED)
+    await resumed(farm, tally, MEMORY_BACK, SERVER_S, since)
+
+
+async def _started_again(farm: Farm, server: Child, tally: Tally) -> None:
+    tally.counts[f"servers that ended for want of memory, with code {await server.wait()}"] += 1
+    await farm.serve()
+    await resumed(farm, tally, WORK_AFTER_SERVER, SERVER_S, farm.journal.mark())
+
+
+async def _burden(farm: Farm, tally: Tally) -> None:
+    """A large request that is refused when it was read."""
+    body = b'{"name": "' + b"x" * BODY_BYTES + b'", "stages": []}'
+    answer = "not answered"
+    with contextlib.suppress(httpx.HTTPError):
+        async with httpx.AsyncClient(base_url=farm.url, timeout=FULL_S) as http:
+            words = {"content-type": "application/json"}
+            response = await http.post("/api/v1/jobs", content=body, headers=words)
+            answer = f"answered with {response.status_code}"
+    tally.counts[f"large requests that were {answer}"] += 1
+
+
+async def descriptors(farm: Farm, rng: Random, tally: Tally) -> None:
+    """The server may open 64 files, and more connections come than that; after a while they are gone."""
+    await anyio.sleep(rng.uniform(0, MOMENT_S))
+    process = psutil.Process(farm.running_server.pid)
+    process.rlimit(psutil.RLIMIT_NOFILE, (DESCRIPTORS, process.rlimit(psutil.RLIMIT_NOFILE)[1]))
+    streams: list[anyio.abc.SocketStream] = []
+    async with anyio.create_task_group() as group:
+        for _ in range(CONNECTIONS):
+            group.start_soon(_opened, farm.port, streams)
+    await anyio.sleep(HELD_S)
+    since = farm.journal.mark()
+    for stream in streams:
+        await anyio.aclose_forcefully(stream)
+    tally.struck += 1
+    tally.counts["connections beyond what there were descriptors for"] += CONNECTIONS - DESCRIPTORS
+    await resumed(farm, tally, CLOSED, SERVER_S, since)
+
+
+async def _opened(port: int, streams: list[anyio.abc.SocketStream]) -> None:
+    with contextlib.suppress(OSError):
+        streams.append(await anyio.connect_tcp(HOST, port))
+
+
+def fake_clock() -> Path | None:
+    """The library by which a process's clock is set (Debian's package ``faketime``); None when it is not installed."""
+    for folder in (Path("/usr/lib"), Path("/usr/local/lib")):
+        for found in folder.glob("**/faketime/libfaketimeMT.so.1"):
+            return found
+    return None
+
+
+async def clock(farm: Farm, rng: Random, tally: Tally) -> None:
+    """The clock of the server or of a worker is set, back or forth, by up to an hour."""
+    await anyio.sleep(rng.uniform(0, MOMENT_S))
+    names = ["server", "server", *(worker.folder.name for worker in farm.workers)]
+    name = rng.choice(names)
+    path = farm.clock_of(name)
+    off_s = int(path.read_text().strip().removesuffix("s"))
+    steps = [step for step in STEPS_S if abs(off_s + step) <= CLOCK_S_MAX]
+    path.write_text(f"{off_s + rng.choice(steps):+d}s\n")
+    tally.struck += 1
+    tally.counts[f"steps of the {'server' if name == 'server' else 'worker'}'s clock"] += 1
+    await anyio.sleep(FELT_S)
+    await resumed(farm, tally, STEPPED, SERVER_S, farm.journal.mark())
