@@ -73,8 +73,6 @@ def chaos(
 
     tallies = anyio.run(go)
     broken = [f"{kind}: {each}" for kind, tally in tallies.items() for each in tally.broken]
-    for each in broken:
-        speech.warn(each)
     evidence = Evidence(
         name="chaos",
         title="Real processes",
@@ -126,9 +124,9 @@ def _command(only: Sequence[str], rounds: int, seed: int, lease: str, together: 
 
 
 def _said(episode: Episode, tally: Tally) -> None:
-    speech.say(
-        f"{episode.kind}, seed {episode.seed}: {tally.struck} troubles, {len(tally.broken)} laws broken"
-    )
+    speech.say(f"{episode.kind}, seed {episode.seed}: {tally.struck} troubles")
+    for each in tally.broken:
+        speech.warn(each)
 
 
 def _totals(tallies: Mapping[str, Tally], farms: int, took_s: float) -> Iterator[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shutil
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -21,7 +22,6 @@ from orchestra.ports import Moved, Story
 from orchestra.statemachine.queries import ListJobs
 from orchestra.testing.chaos import laws, scarcity, troubles
 from orchestra.testing.chaos.farm import Farm, Plan, running_farm
-from orchestra.testing.chaos.processes import BOUND_S
 from orchestra.testing.chaos.tally import DRAIN_S, Tally
 
 EPISODE = 50
@@ -38,6 +38,7 @@ RARE = 5
 TOLD_MAX = 5
 """Broken laws told of one episode; the first says it all."""
 
+ENDED = "until everything has ended, after the last trouble"
 TASKS_DONE = "tasks that were acknowledged and have one recorded end"
 FURTHER = "attempts beyond the first of their task"
 JOBS = "jobs that were acknowledged"
@@ -89,6 +90,10 @@ LEASED = ("worker-kill", "freeze", "cut")
 """Kinds that wait for leases to end: with a shorter one they are quicker."""
 
 
+LONG_LEASES = 1.5
+"""Where leases end, some tasks outlast them: a worker that is cut off and does not end them runs them beside their next attempts."""
+
+
 @attrs.frozen(slots=True)
 class Episode:
     """One farm, and what it is put through: ``troubles`` of one kind, drawn from the seed."""
@@ -117,27 +122,32 @@ def episodes(kinds: Sequence[str], rounds: int, seed: int) -> list[Episode]:
     return found
 
 
-async def play(episode: Episode, plan: Plan) -> Tally:
-    """Put one farm through an episode, and judge it."""
-    kind = KINDS[episode.kind]
+async def play(episode: Episode, plan: Plan, kind: Kind | None = None) -> Tally:
+    """Put one farm through an episode (of this kind, when it is not the one of that name), and judge it."""
+    kind = kind or KINDS[episode.kind]
     rng = Random(f"{episode.kind} {episode.seed}")
     lease_ms = plan.lease_ms
     if kind.fake_clock:
         plan = attrs.evolve(plan, faked=scarcity.fake_clock())
-    if episode.kind not in LEASED:
+    if episode.kind in LEASED:
+        plan = attrs.evolve(plan, long_s=LONG_LEASES * plan.lease_ms / 1_000)
+    else:
         plan = attrs.evolve(plan, lease_ms=Plan().lease_ms)
     tally = Tally()
-    with tempfile.TemporaryDirectory(prefix="orchestra-chaos-", ignore_cleanup_errors=True) as name:
-        async with _placed(Path(name), kind, plan, episode.seed) as farm:
-            try:
-                while tally.struck < episode.troubles and not tally.broken:
-                    await kind.strike(farm, rng, tally)
-                    tally.broken += farm.died()
-                await _judge(farm, kind, tally)
-            except (TimeoutError, RuntimeError, OSError) as error:
-                tally.broken += [f"{type(error).__name__}: {error}", *farm.died()]
-    line = episode.line(lease_ms)
-    tally.broken = [f"{told} (again: {line})" for told in tally.broken[:TOLD_MAX]]
+    folder = Path(tempfile.mkdtemp(prefix="orchestra-chaos-"))
+    async with _placed(folder, kind, plan, episode.seed) as farm:
+        try:
+            while tally.struck < episode.troubles and not tally.broken:
+                await kind.strike(farm, rng, tally)
+                tally.broken += farm.died()
+            await _judge(farm, kind, tally)
+        except (TimeoutError, RuntimeError, OSError) as error:
+            tally.broken += [f"{type(error).__name__}: {error}", *farm.died()]
+    if tally.broken:
+        kept = f"{episode.line(lease_ms)}; what was written down is in {folder}"
+        tally.broken = [f"{told} (again: {kept})" for told in tally.broken[:TOLD_MAX]]
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
     return tally
 
 
@@ -158,10 +168,8 @@ async def _judge(farm: Farm, kind: Kind, tally: Tally) -> None:
     began_s = time.monotonic()
     async with anyio.create_task_group() as group:
         for name, client in farm.clients.items():
-            group.start_soon(_left, name, partial(client.end, BOUND_S), tally)
-    tally.recovered(
-        "until everything has ended, after the last trouble", time.monotonic() - began_s, BOUND_S
-    )
+            group.start_soon(_left, name, partial(client.end, farm.plan.patience_s), tally)
+    tally.recovered(ENDED, time.monotonic() - began_s, farm.plan.patience_s + 1)
     farm.running_server.kill()
     await farm.serve()
     seen = await evidence(farm)

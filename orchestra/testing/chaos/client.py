@@ -1,9 +1,9 @@
 """
 A client as a process of its own: it submits, watches, and writes down what it was told before it asks again.
 
-``python -m orchestra.testing.chaos.client URL BOOK RUNS NAME SEED OPEN``: jobs are submitted under keys, again with the same key while the
-answer is unknown, so that at most ``OPEN`` tasks are open at a time. Each line of the book begins with the time of the monotonic clock,
-which all processes of a machine share:
+``python -m orchestra.testing.chaos.client URL BOOK RUNS NAME SEED OPEN LONG``: jobs are submitted under keys, again with the same key while
+the answer is unknown, so that at most ``OPEN`` tasks are open at a time; some of them last ``LONG`` seconds. Each line of the book begins
+with the time of the monotonic clock, which all processes of a machine share:
 
 =================================== ==========================================================
 ``ack KEY JOB TASKS``               the job was acknowledged
@@ -49,6 +49,12 @@ TASKS_MAX = 4
 ONCE_MORE = 0.1
 """How probable it is that a job is submitted once more after it was acknowledged."""
 
+SHORT_S = (0.1, 0.5)
+"""How long a task lasts: there is always one that ends soon."""
+
+LONG = 0.1
+"""How probable it is that a job's tasks last long: then a worker that is lost, and does not know it, still runs them."""
+
 SCRIPT = (
     'echo "S $ORCHESTRA_TASK $ORCHESTRA_ATTEMPT_NUMBER $PWD" >> "$RUNS"; sleep "$1"; '
     'echo "\\"$ORCHESTRA_ATTEMPT\\"" > result.json; echo "E $ORCHESTRA_TASK $ORCHESTRA_ATTEMPT_NUMBER" >> "$RUNS"'
@@ -71,13 +77,16 @@ class Book:
 class ChaosClient:
     """One client; see the module."""
 
-    def __init__(self, url: str, book: Book, *, runs: str, name: str, seed: int, most: int) -> None:
+    def __init__(
+        self, url: str, book: Book, *, runs: str, name: str, seed: int, most: int, long_s: float
+    ) -> None:
         self.url = url
         self.book = book
         self.runs = runs
         self.name = name
         self.rng = Random(seed)
         self.most = most
+        self.long_s = long_s
         self.leaves = False
         self.number = 0
         self.owed: list[str] = []
@@ -155,8 +164,8 @@ class ChaosClient:
 
     def _drawn(self, key: str) -> SubmitJob:
         tasks = self.rng.randint(1, TASKS_MAX)
-        lasts_s = f"{self.rng.uniform(0.1, 0.5):.2f}"
-        argv = ["/bin/sh", "-c", SCRIPT, "task", lasts_s]
+        lasts_s = self.long_s if self.rng.random() < LONG else self.rng.uniform(*SHORT_S)
+        argv = ["/bin/sh", "-c", SCRIPT, "task", f"{lasts_s:.2f}"]
         template = json.dumps({"argv": argv, "env": {"RUNS": self.runs}}).encode()
         over = Span(0, tasks) if tasks > 1 else None
         return SubmitJob(key, (StageDraft("work", "process", template, over=over),))
@@ -184,8 +193,10 @@ class ChaosClient:
 
 def main() -> None:
     """Run one client from its command line."""
-    url, book, runs, name, seed, most = sys.argv[1:]
-    client = ChaosClient(url, Book(book), runs=runs, name=name, seed=int(seed), most=int(most))
+    url, book, runs, name, seed, most, long_s = sys.argv[1:]
+    client = ChaosClient(
+        url, Book(book), runs=runs, name=name, seed=int(seed), most=int(most), long_s=float(long_s)
+    )
     anyio.run(client.run)
 
 

@@ -28,6 +28,8 @@ class Plan:
         workers: How many, behind ``doors`` proxies in turn.
         clients: How many, each behind a proxy of its own.
         open: How many tasks each client keeps open: some wait, so that whoever has room finds work.
+        long_s: How long the tasks of some jobs last, in seconds; of the others parts of a second.
+        patience_s: How long it may take, after the last trouble, until everything has ended.
         lease_ms: A worker that was silent for so long loses its work.
         server: What is run as ``serve``.
         worker: What is run as ``worker``.
@@ -38,6 +40,8 @@ class Plan:
     doors: int = 2
     clients: int = 2
     open: int = 7
+    long_s: float = 3.0
+    patience_s: float = BOUND_S
     lease_ms: int = 6_000
     server: Sequence[str] = ORCHESTRA
     worker: Sequence[str] = ORCHESTRA
@@ -135,7 +139,9 @@ class Farm:
         words += [f"{scheme}://127.0.0.1:{door.port}", str(self.journal.book(name))]
         words += [str(self.journal.runs_file), name, str(self.seed + len(self.clients))]
         self.client_doors[name] = door
-        self.clients[name] = self._start(name, [*words, str(self.plan.open)], {})
+        self.clients[name] = self._start(
+            name, [*words, str(self.plan.open), str(self.plan.long_s)], {}
+        )
 
     def _start(self, name: str, words: Sequence[str], env: Mapping[str, str]) -> Child:
         faked = self.plan.faked

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Mapping
 from random import Random
 
 import anyio
@@ -31,6 +32,9 @@ HALF = 0.5
 
 BEYOND = 0.2
 """How probable it is that a cut outlasts a lease."""
+
+SILENT = (Mode.HALF_OPEN, Mode.ONE_WAY)
+"""Cuts through which a lease is not renewed."""
 
 BEYOND_LEASE = 1.3
 """A trouble that outlasts a lease takes so many of them."""
@@ -186,21 +190,28 @@ async def server_freeze(farm: Farm, rng: Random, tally: Tally) -> None:
 
 
 async def cut(farm: Farm, rng: Random, tally: Tally) -> None:
-    """Every proxy is in the way, each in its own manner, for a short time or for longer than a lease."""
+    """Every proxy is in the way for a short time, each in its own manner; or nothing comes through one for longer than a lease."""
     await anyio.sleep(rng.uniform(0, MOMENT_S))
-    doors = [*farm.doors, *farm.client_doors.values()]
-    beyond = rng.random() < BEYOND
-    for door in doors:
-        mode = rng.choice(CUTS)
+    if rng.random() < BEYOND:
+        modes = {rng.choice(farm.doors): rng.choice(SILENT)}
+        hold_s = farm.plan.lease_ms / 1_000 * BEYOND_LEASE
+        tally.counts["cuts for longer than a lease"] += 1
+    else:
+        modes = {door: rng.choice(CUTS) for door in (*farm.doors, *farm.client_doors.values())}
+        hold_s = rng.uniform(*SHORT_S)
+    await cut_off(farm, tally, modes, hold_s)
+
+
+async def cut_off(farm: Farm, tally: Tally, modes: Mapping[Proxy, Mode], hold_s: float) -> None:
+    """Turn proxies to modes for a while, and wait until there is work and there are answers behind each."""
+    held = held_by(farm, farm.workers)
+    for door, mode in modes.items():
         await door.turn(mode)
         tally.struck += 1
-        tally.counts[f"cut: {mode}"] += 1
-    tally.counts["cuts for longer than a lease"] += len(doors) * beyond
-    held = held_by(farm, farm.workers)
-    lease_s = farm.plan.lease_ms / 1_000
-    await anyio.sleep(lease_s * BEYOND_LEASE if beyond else rng.uniform(*SHORT_S))
+        tally.counts[str(mode)] += 1
+    await anyio.sleep(hold_s)
     since = farm.journal.mark()
-    for door in doors:
+    for door in modes:
         await door.turn(Mode.CLEAR)
     async with anyio.create_task_group() as group:
         for door in farm.doors:
