@@ -122,17 +122,28 @@ def episodes(kinds: Sequence[str], rounds: int, seed: int) -> list[Episode]:
     return found
 
 
-async def play(episode: Episode, plan: Plan, kind: Kind | None = None) -> Tally:
-    """Put one farm through an episode (of this kind, when it is not the one of that name), and judge it."""
-    kind = kind or KINDS[episode.kind]
-    rng = Random(f"{episode.kind} {episode.seed}")
+async def play(episode: Episode, plan: Plan) -> Tally:
+    """Put one farm through an episode, and judge it."""
+    kind = KINDS[episode.kind]
     lease_ms = plan.lease_ms
     if kind.fake_clock:
         plan = attrs.evolve(plan, faked=scarcity.fake_clock())
     if episode.kind in LEASED:
-        plan = attrs.evolve(plan, long_s=LONG_LEASES * plan.lease_ms / 1_000)
+        plan = attrs.evolve(plan, long_s=LONG_LEASES * lease_ms / 1_000)
     else:
         plan = attrs.evolve(plan, lease_ms=Plan().lease_ms)
+    tally, folder = await put_through(episode, kind, plan)
+    if tally.broken:
+        kept = f"{episode.line(lease_ms)}; what was written down is in {folder}"
+        tally.broken = [f"{told} (again: {kept})" for told in tally.broken[:TOLD_MAX]]
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+    return tally
+
+
+async def put_through(episode: Episode, kind: Kind, plan: Plan) -> tuple[Tally, Path]:
+    """As `play`, with this kind and exactly this plan; the count, and the folder with all that was written down, which stays."""
+    rng = Random(f"{episode.kind} {episode.seed}")
     tally = Tally()
     folder = Path(tempfile.mkdtemp(prefix="orchestra-chaos-"))
     async with _placed(folder, kind, plan, episode.seed) as farm:
@@ -143,12 +154,7 @@ async def play(episode: Episode, plan: Plan, kind: Kind | None = None) -> Tally:
             await _judge(farm, kind, tally)
         except (TimeoutError, RuntimeError, OSError) as error:
             tally.broken += [f"{type(error).__name__}: {error}", *farm.died()]
-    if tally.broken:
-        kept = f"{episode.line(lease_ms)}; what was written down is in {folder}"
-        tally.broken = [f"{told} (again: {kept})" for told in tally.broken[:TOLD_MAX]]
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
-    return tally
+    return tally, folder
 
 
 @asynccontextmanager

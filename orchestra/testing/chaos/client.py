@@ -1,9 +1,9 @@
 """
 A client as a process of its own: it submits, watches, and writes down what it was told before it asks again.
 
-``python -m orchestra.testing.chaos.client URL BOOK RUNS NAME SEED OPEN LONG``: jobs are submitted under keys, again with the same key while
-the answer is unknown, so that at most ``OPEN`` tasks are open at a time; some of them last ``LONG`` seconds. Each line of the book begins
-with the time of the monotonic clock, which all processes of a machine share:
+``python -m orchestra.testing.chaos.client URL BOOK RUNS NAME SEED OPEN LONG PART``: jobs are submitted under keys, again with the same
+key while the answer is unknown, so that at most ``OPEN`` tasks are open at a time; the part ``PART`` of the jobs is one task that lasts
+``LONG`` seconds. Each line of the book begins with the time of the monotonic clock, which all processes of a machine share:
 
 =================================== ==========================================================
 ``ack KEY JOB TASKS``               the job was acknowledged
@@ -52,9 +52,6 @@ ONCE_MORE = 0.1
 SHORT_S = (0.1, 0.5)
 """How long a task lasts: there is always one that ends soon."""
 
-LONG = 0.1
-"""How probable it is that a job's tasks last long: then a worker that is lost, and does not know it, still runs them."""
-
 SCRIPT = (
     'echo "S $ORCHESTRA_TASK $ORCHESTRA_ATTEMPT_NUMBER $PWD" >> "$RUNS"; sleep "$1"; '
     'echo "\\"$ORCHESTRA_ATTEMPT\\"" > result.json; echo "E $ORCHESTRA_TASK $ORCHESTRA_ATTEMPT_NUMBER" >> "$RUNS"'
@@ -78,7 +75,16 @@ class ChaosClient:
     """One client; see the module."""
 
     def __init__(
-        self, url: str, book: Book, *, runs: str, name: str, seed: int, most: int, long_s: float
+        self,
+        url: str,
+        book: Book,
+        *,
+        runs: str,
+        name: str,
+        seed: int,
+        most: int,
+        long_s: float,
+        long_part: float,
     ) -> None:
         self.url = url
         self.book = book
@@ -87,6 +93,7 @@ class ChaosClient:
         self.rng = Random(seed)
         self.most = most
         self.long_s = long_s
+        self.long_part = long_part
         self.leaves = False
         self.number = 0
         self.owed: list[str] = []
@@ -163,8 +170,9 @@ class ChaosClient:
             del self.ends[job]
 
     def _drawn(self, key: str) -> SubmitJob:
-        tasks = self.rng.randint(1, TASKS_MAX)
-        lasts_s = self.long_s if self.rng.random() < LONG else self.rng.uniform(*SHORT_S)
+        is_long = self.rng.random() < self.long_part
+        tasks = 1 if is_long else self.rng.randint(1, TASKS_MAX)
+        lasts_s = self.long_s if is_long else self.rng.uniform(*SHORT_S)
         argv = ["/bin/sh", "-c", SCRIPT, "task", f"{lasts_s:.2f}"]
         template = json.dumps({"argv": argv, "env": {"RUNS": self.runs}}).encode()
         over = Span(0, tasks) if tasks > 1 else None
@@ -193,9 +201,16 @@ class ChaosClient:
 
 def main() -> None:
     """Run one client from its command line."""
-    url, book, runs, name, seed, most, long_s = sys.argv[1:]
+    url, book, runs, name, seed, most, long_s, part = sys.argv[1:]
     client = ChaosClient(
-        url, Book(book), runs=runs, name=name, seed=int(seed), most=int(most), long_s=float(long_s)
+        url,
+        Book(book),
+        runs=runs,
+        name=name,
+        seed=int(seed),
+        most=int(most),
+        long_s=float(long_s),
+        long_part=float(part),
     )
     anyio.run(client.run)
 

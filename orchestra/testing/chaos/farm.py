@@ -29,6 +29,7 @@ class Plan:
         clients: How many, each behind a proxy of its own.
         open: How many tasks each client keeps open: some wait, so that whoever has room finds work.
         long_s: How long the tasks of some jobs last, in seconds; of the others parts of a second.
+        long_part: How many of the jobs these are: few, so that whoever lost its worker finds room.
         patience_s: How long it may take, after the last trouble, until everything has ended.
         lease_ms: A worker that was silent for so long loses its work.
         server: What is run as ``serve``.
@@ -41,6 +42,7 @@ class Plan:
     clients: int = 2
     open: int = 7
     long_s: float = 3.0
+    long_part: float = 0.05
     patience_s: float = BOUND_S
     lease_ms: int = 6_000
     server: Sequence[str] = ORCHESTRA
@@ -140,7 +142,7 @@ class Farm:
         words += [str(self.journal.runs_file), name, str(self.seed + len(self.clients))]
         self.client_doors[name] = door
         self.clients[name] = self._start(
-            name, [*words, str(self.plan.open), str(self.plan.long_s)], {}
+            name, [*words, str(self.plan.open), str(self.plan.long_s), str(self.plan.long_part)], {}
         )
 
     def _start(self, name: str, words: Sequence[str], env: Mapping[str, str]) -> Child:

@@ -14,8 +14,14 @@ from typing import Any, NamedTuple
 import anyio
 import psutil
 
+from orchestra.engines.kin import COOKIE as WARD
+
 COOKIE = "ORCHESTRA_CHAOS"
-"""The environment variable by which everything that a process started, and that kept its environment, is found."""
+"""
+The environment variable by which everything that a process started, and that kept its environment, is found.
+
+A worker's guardian keeps nothing but the mark of a ward that it runs in, so that is set as well.
+"""
 
 BOUND_S = 60.0
 """Nothing that is waited for takes so long, even on a machine that is busy with other things."""
@@ -64,7 +70,7 @@ class Child:
         with log.open("ab") as stderr:
             self.process = subprocess.Popen(  # noqa: S603 - this very Python and this very package
                 words,
-                env={**kept, **(env or {}), COOKIE: self.cookie},
+                env={**kept, **(env or {}), COOKIE: self.cookie, WARD: self.cookie},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,

@@ -1,0 +1,140 @@
+"""
+Fifty of each main kind of trouble, and some of each other, for real processes: no law is broken.
+
+The negative controls break one law each, in a server, in workers or in what they started, and see it found.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import anyio
+import psutil
+import pytest
+
+from orchestra.cli.entry import carry_out
+from orchestra.testing.chaos import troubles
+from orchestra.testing.chaos.campaign import Episode, Kind, Strike, put_through
+from orchestra.testing.chaos.farm import Farm, Plan
+from orchestra.testing.chaos.proxy import Mode
+from orchestra.testing.chaos.tally import Tally
+from orchestra.testing.chaos.troubles import ELSEWHERE, GONE, WORK_AFTER_SERVER, cut_off
+from tests.tidy import ROOT
+
+pytestmark = [pytest.mark.system, pytest.mark.slow]
+
+if sys.platform != "linux":
+    pytest.skip("needs Linux", allow_module_level=True)
+
+MAIN = "server-kill,worker-kill,freeze,cut"
+RARE = "server-freeze,disk,memory,descriptors,clock,drain"
+LEASE_MS = 2_000
+
+
+def proved(capsys: pytest.CaptureFixture[str], kinds: str, rounds: int) -> dict[str, str]:
+    words = ["--rounds", str(rounds), "--lease", "2s", "--together", "2", "--json"]
+    code = carry_out(["prove", "chaos", "--only", kinds, *words])
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    return dict(map(tuple, json.loads(out)["figures"]))
+
+
+def struck(figures: dict[str, str], kind: str) -> int:
+    (count,) = [figures[row] for row in figures if row.startswith(f"{kind}: ") and row[-1] == "."]
+    return int(count)
+
+
+def test_fifty_of_each_main_kind(
+    capsys: pytest.CaptureFixture[str], told: Callable[[str], None]
+) -> None:
+    figures = proved(capsys, MAIN, 50)
+    for kind in MAIN.split(","):
+        assert struck(figures, kind) >= 50
+    for what in (WORK_AFTER_SERVER, ELSEWHERE, GONE):
+        told(f"{what}: {[figures[row] for row in figures if row.endswith(what)]}")
+
+
+def test_some_of_each_rare_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = proved(capsys, RARE, 10)
+    for kind in RARE.split(","):
+        assert struck(figures, kind) >= 2
+
+
+def found(
+    strike: Strike, troubles: int = 1, *, server: str = "", worker: str = "", **fields: Any
+) -> list[str]:
+    """What is found to be broken when troubles strike a small farm, with a law broken in it."""
+    words = {"workers": 3, "clients": 1, "open": 8, "lease_ms": LEASE_MS, "patience_s": 10} | fields
+    if server:
+        words["server"] = (sys.executable, "-m", "tests.system.server", server)
+    if worker:
+        words["worker"] = (sys.executable, "-m", "tests.system.worker", worker)
+    kind = Kind(strike=strike, loses_workers=True)
+    episode = Episode("control", 1, troubles)
+    tally, folder = anyio.run(put_through, episode, kind, Plan(**words))
+    shutil.rmtree(folder)
+    assert tally.struck > 0, tally.broken
+    return tally.broken
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where ``tests.system.server`` is found."""
+    monkeypatch.chdir(ROOT)
+
+
+def test_a_server_that_answers_before_it_commits_is_found() -> None:
+    broken = found(troubles.server_kill, server="reply after commit")
+    assert any("is lost" in each for each in broken), broken
+
+
+def test_workers_that_are_slow_to_return_are_found() -> None:
+    broken = found(troubles.server_kill, 3, worker="come back at once")
+    assert any(each.startswith(WORK_AFTER_SERVER) for each in broken), broken
+
+
+async def silent_while_it_works(farm: Farm, _: Random, tally: Tally) -> None:
+    """Nothing comes from a worker that has just begun a task, for longer than it lasts."""
+    since = farm.journal.mark()
+    await farm.until(lambda: any(run.kind == "S" for run in farm.journal.runs[since.runs :]))
+    folder = farm.journal.runs[-1].folder
+    (door,) = [each.door for each in farm.workers if folder.startswith(f"{each.folder}/")]
+    await cut_off(farm, tally, {door: Mode.ONE_WAY}, 3.5 * farm.plan.lease_ms / 1_000)
+
+
+def test_workers_that_do_not_end_their_attempts_are_found() -> None:
+    long = {"workers": 4, "open": 2, "long_s": 3 * LEASE_MS / 1_000, "long_part": 1}
+    broken = found(silent_while_it_works, worker="patient", **long)
+    assert any("came to its end after attempt" in each for each in broken), broken
+
+
+async def killed_unguarded(farm: Farm, rng: Random, tally: Tally) -> None:
+    """SIGKILL of workers, with the guardians of their programs asleep."""
+    victims = troubles.chosen(farm, rng)
+    guardians = [each for victim in victims for each in psutil.Process(victim.child.pid).children()]
+    for guardian in guardians:
+        guardian.suspend()
+    since_s = time.monotonic()
+    for victim in victims:
+        victim.child.kill()
+    tally.struck += len(victims)
+    await troubles.gone(victims, tally, since_s)
+    for guardian in guardians:
+        guardian.resume()
+
+
+def test_processes_that_are_left_are_found() -> None:
+    broken = found(killed_unguarded)
+    assert any(each.startswith(GONE) for each in broken), broken
+    assert any("is alive" in each for each in broken), broken
+
+
+def test_a_server_that_takes_late_results_is_found() -> None:
+    broken = found(troubles.freeze, server="fence late results", worker="patient", long_s=3.0)
+    assert any("the result of task" in each for each in broken), broken
