@@ -49,6 +49,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "backup": ("acting", "Copy everything into a new file while the server serves."),
         "doctor": ("doctor", "Look at all that work depends on, and say what to do."),
         "diagram": ("explaining", "Print every status and legal move as Markdown."),
+        "demo": ("demo", "Show a server and five workers at work, and with --chaos how they heal."),
         "prove": ("prove", "Try to break the coordination, and write down what was tried."),
     }
 )

@@ -72,6 +72,7 @@ class Farm:
     Attributes:
         server: The one that serves; None before the first start.
         workers: Those that should work.
+        ever: All that ever worked.
         clients: Those that ask, by name.
         data: The server's file.
         journal: What programs and clients wrote down.
@@ -90,6 +91,7 @@ class Farm:
         self.ready_s = 0.0
         self.starts = 0
         self.workers: list[Worker] = []
+        self.ever: list[Worker] = []
         self.clients: dict[str, Child] = {}
         self.doors: list[Proxy] = []
         self.client_doors: dict[str, Proxy] = {}
@@ -132,6 +134,7 @@ class Farm:
         words += ["--name", name, "--slots", "1", "--folder", str(folder)]
         worker = Worker(name, folder, door, self._start(f"place-{self._joined}", words, {}))
         self.workers.append(worker)
+        self.ever.append(worker)
         return worker
 
     def ask(self, name: str, door: Proxy) -> None:

@@ -17,6 +17,7 @@ import httpx
 import psutil
 
 from orchestra.testing.chaos.farm import Farm
+from orchestra.testing.chaos.journal import Mark
 from orchestra.testing.chaos.processes import Child
 from orchestra.testing.chaos.proxy import HOST
 from orchestra.testing.chaos.tally import SERVER_S, Tally
@@ -24,6 +25,10 @@ from orchestra.testing.chaos.troubles import MOMENT_S, WORK_AFTER_SERVER, resume
 
 DISK_BYTES = 64 * 1024 * 1024
 """Of the small file system: an episode leaves a few megabytes there."""
+
+SMALL = "small"
+BALLAST = "ballast"
+"""The folder that is a file system of its own, and the file that fills it."""
 
 PIECE_BYTES = 64 * 1024
 
@@ -65,7 +70,7 @@ UNLIMITED = (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY)
 @contextmanager
 def small_disk(folder: Path) -> Generator[Path | None]:
     """A small file system for the server's file, where one may be mounted; None elsewhere."""
-    place = folder / "small"
+    place = folder / SMALL
     place.mkdir()
     mount, umount = shutil.which("mount"), shutil.which("umount")
     mounted = False
@@ -80,29 +85,46 @@ def small_disk(folder: Path) -> Generator[Path | None]:
             subprocess.run([umount, "--lazy", str(place)], check=True)  # noqa: S603 - umount itself, and our own folder
 
 
-async def disk(farm: Farm, rng: Random, tally: Tally) -> None:
-    """The disk gets full (a small file system, or a limit on the size of files), and after a while there is room again."""
-    await anyio.sleep(rng.uniform(0, MOMENT_S))
-    ballast = farm.data.parent / "ballast"
+def fill(farm: Farm) -> None:
+    """From now on the server's file can not grow."""
+    if farm.data.parent.name == SMALL:
+        _fill(farm.data.parent / BALLAST)
+        return
+    size = max(each.stat().st_size for each in farm.data.parent.glob(f"{farm.data.name}*"))
     process = psutil.Process(farm.running_server.pid)
-    since = farm.journal.mark()
-    is_small = farm.data.parent.name == "small"
-    if is_small:
-        _fill(ballast)
-    else:
-        size = max(each.stat().st_size for each in farm.data.parent.glob(f"{farm.data.name}*"))
-        process.rlimit(psutil.RLIMIT_FSIZE, (size, psutil.RLIM_INFINITY))
-    with contextlib.suppress(TimeoutError):
+    process.rlimit(psutil.RLIMIT_FSIZE, (size, psutil.RLIM_INFINITY))
+
+
+def make_room(farm: Farm) -> None:
+    """It can again."""
+    if farm.data.parent.name == SMALL:
+        (farm.data.parent / BALLAST).unlink()
+        return
+    psutil.Process(farm.running_server.pid).rlimit(psutil.RLIMIT_FSIZE, UNLIMITED)
+
+
+async def refused(farm: Farm, since: Mark) -> bool:
+    """Wait until a client is refused, or for as long as a full disk may go unnoticed; whether one was."""
+    try:
         await farm.until(
             lambda: any(each.kind == "fail" for each in farm.journal.told[since.told :]), FULL_S
         )
-        tally.counts["times a client was refused because the disk is full"] += 1
+    except TimeoutError:
+        return False
+    return True
+
+
+async def disk(farm: Farm, rng: Random, tally: Tally) -> None:
+    """The disk gets full (a small file system, or a limit on the size of files), and after a while there is room again."""
+    await anyio.sleep(rng.uniform(0, MOMENT_S))
+    since = farm.journal.mark()
+    fill(farm)
+    tally.counts["times a client was refused because the disk is full"] += await refused(
+        farm, since
+    )
     await anyio.sleep(HELD_S)
     since = farm.journal.mark()
-    if is_small:
-        ballast.unlink()
-    else:
-        process.rlimit(psutil.RLIMIT_FSIZE, UNLIMITED)
+    make_room(farm)
     tally.struck += 1
     await resumed(farm, tally, FREED, SERVER_S, since)
 

@@ -135,6 +135,7 @@ async def worker_kill(farm: Farm, rng: Random, tally: Tally) -> None:
         for victim in victims:
             farm.join(door=victim.door)
     await all_ended(farm, held)
+    await farm.at_work()  # whoever is killed next has joined
 
 
 async def all_ended(farm: Farm, held: dict[str, int]) -> None:
@@ -251,6 +252,7 @@ async def drain(farm: Farm, rng: Random, tally: Tally) -> None:
             group.start_soon(_drained, victim, tally)
             farm.join(door=victim.door)
     await gone(victims, tally, since_s)
+    await farm.at_work()
     since_s = time.monotonic()
     code = await farm.running_server.end()
     ended_s = time.monotonic()
