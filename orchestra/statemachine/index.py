@@ -8,6 +8,7 @@ may hold entries that are stale or there twice, so readers check the row, and wh
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Mapping
 
@@ -226,10 +227,19 @@ class Index:
     def _enqueue(self, task: Task) -> None:
         stage = self._rows["stage"].get(task.stage_id)
         job = self._rows["job"].get(task.job_id)
-        if isinstance(stage, Stage) and isinstance(job, Job):
+        queue = self.queues.get(task.stage_id)
+        if not isinstance(stage, Stage) or not isinstance(job, Job):
+            self.queues.setdefault(task.stage_id, deque()).append(task.id)
+        elif not queue or queue[-1] < task.id:
             self.enqueue([task.id], stage, job, task.queued_at_ms)
         else:
-            self.queues.setdefault(task.stage_id, deque()).append(task.id)
+            # By position, as after a load: what was lost with its worker does not wait for the whole stage.
+            place = bisect_left(queue, task.id)
+            queue.insert(place, task.id)
+            if stage.queue_ms_max is not None:
+                self.arm(task.queued_at_ms + stage.queue_ms_max, "task", task.id)
+            if place == 0:
+                self.offer(stage, job)
 
     def enqueue(self, task_ids: list[str], stage: Stage, job: Job, queued_at_ms: int) -> None:
         """Tasks of a stage stand at the end of its queue from now on."""
@@ -245,7 +255,7 @@ class Index:
             self.offer(stage, job)
 
     def _dequeue(self, task: Task) -> None:
-        # At once, not lazily: a task that is queued again must stand at the end only, whoever looked in between.
+        # At once, not lazily: a task that is queued again must stand there once only, whoever looked in between.
         queue = self.queues[task.stage_id]
         if queue[0] != task.id:
             queue.remove(task.id)

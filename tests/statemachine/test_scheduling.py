@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.statemachine.commands import PauseJob, PauseWorker, StageDraft
+from orchestra.statemachine.commands import LeaveWorker, PauseJob, PauseWorker, StageDraft
 from orchestra.statemachine.lifecycles import TaskStatus
 from orchestra.statemachine.queries import Why
 from orchestra.statemachine.records import Span, Task
@@ -31,6 +31,21 @@ def test_first_in_first_out_among_equals() -> None:
         core.advance(1)
     core.join()
     assert order_of_starts(core) == ["1.1", "1.2", "2.1", "2.2", "3.1", "3.2"]
+
+
+def test_what_was_lost_with_its_worker_stands_where_it_stood() -> None:
+    core = Core()
+    one = core.join("one", slots=2)
+    core.join("two")
+    core.submit(StageDraft("a", "app", over=Span(0, 6)))
+    core.apply(LeaveWorker(one.worker_id, one.incarnation))
+    assert [order.position for order in core.held()] == [2]
+    started: list[int] = []
+    while core.held():
+        (order,) = core.held()
+        started.append(order.position)
+        core.report(order.attempt_id)
+    assert started == [2, 1, 3, 4, 5, 6]
 
 
 def test_higher_priority_first() -> None:

@@ -191,7 +191,6 @@ class Show:
         while True:
             await self.job_ended()
             await self.submit()
-            self.sight.job = None
 
     async def job_ended(self) -> None:
         """Wait until the job to look at has ended."""
@@ -202,7 +201,9 @@ class Show:
 
     def _last_job(self) -> JobView | None:
         job = self.sight.job
-        return job if job is not None and job.status in JOB_FINAL else None
+        if job is None or job.id != self.job_ids[-1] or job.status not in JOB_FINAL:
+            return None
+        return job
 
     # -------------------------------------------------------------------------------------------------------- troubles
 
@@ -230,7 +231,11 @@ class Show:
         in_hand = f"{len(held)} {'task' if len(held) == 1 else 'tasks'} in hand"
         self.say(f"{victim.name} is {done}, with {in_hand}")
         since = journal.mark()
-        await self.farm.until(lambda: journal.moved_on(held, since))
+        try:
+            await self.farm.until(lambda: journal.moved_on(held, since))
+        except TimeoutError:
+            self.say(f"what {victim.name} had does not run elsewhere")
+            return
         took_s = time.monotonic() - since.at_s
         self.say(f"what {victim.name} had runs elsewhere, after {took_s:.1f} s", took_s)
 
