@@ -70,7 +70,13 @@ def found(
     strike: Strike, troubles: int = 1, *, server: str = "", worker: str = "", **fields: Any
 ) -> list[str]:
     """What is found to be broken when troubles strike a small farm, with a law broken in it."""
-    words = {"workers": 3, "clients": 1, "open": 8, "lease_ms": LEASE_MS, "patience_s": 10} | fields
+    words: dict[str, Any] = {
+        "workers": 3,
+        "clients": 1,
+        "open": 8,
+        "lease_ms": LEASE_MS,
+        "patience_s": 10,
+    } | fields
     if server:
         words["server"] = (sys.executable, "-m", "tests.system.server", server)
     if worker:
