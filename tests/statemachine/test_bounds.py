@@ -56,6 +56,7 @@ EDGE: list[tuple[str, Command[object], Command[object]]] = [
         of_stage(template=b"x" * limits.TEMPLATE_BYTES_MAX),
         of_stage(template=b"x" * (limits.TEMPLATE_BYTES_MAX + 1)),
     ),
+    ("stages[0].template", of_stage(template=b""), of_stage(template=b"x" * (1 << 20))),
     ("stages[0].needs", of_stage(needs=AMOUNTS[:-1]), of_stage(needs=AMOUNTS)),
     ("stages[0].needs.cpu", of_stage(needs=(("cpu", 2**62),)), of_stage(needs=(("cpu", 2**62 + 1),))),
     ("stages[0].needs.cpu", of_stage(needs=(("cpu", 0),)), of_stage(needs=(("cpu", -1),))),

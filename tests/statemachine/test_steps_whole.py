@@ -171,6 +171,11 @@ def test_stages_that_ask_for_the_same_are_warned_of_once() -> None:
     core.join()
     alike = [StageDraft("a", "rare"), StageDraft("b", "rare"), StageDraft("c", "app")]
     assert core.submit(*alike).warnings == ("stage 'a': no worker can run it now (ask why)",)
+    mixed = [*alike[:2], StageDraft("d", "rarer")]
+    assert [warning[:10] for warning in core.submit(*mixed).warnings] == [
+        "stage 'a':",
+        "stage 'd':",
+    ]
     many = [StageDraft(f"s{number}", f"rare{number}") for number in range(11)]
     assert len(core.submit(*many).warnings) == 10
 
@@ -205,6 +210,7 @@ def test_nothing_is_reserved_before_the_time() -> None:
     core.submit(StageDraft("small", "app", needs=CPU_1))
     core.submit(StageDraft("big", "app", needs=CPU_2))
     core.advance(999)
+    assert reservations(core.state, core.now_ms) == {}
     core.submit(StageDraft("late", "app", needs=CPU_1))
     assert where(core, "3") == "w1"
 
