@@ -9,6 +9,7 @@ from orchestra.errors import Malformed
 from orchestra.statemachine import load
 from orchestra.statemachine.commands import CancelJob, StageDraft, SubmitJob
 from orchestra.statemachine.effects import StartAttempt, StopAttempt
+from orchestra.statemachine.lifecycles import TaskStatus
 from orchestra.statemachine.queries import GetJob, GetTask, ListResults, ListWorkers
 from orchestra.statemachine.records import OnFailure, Record, Rung, Span, Task, Worker
 from orchestra.statemachine.reports import Happening, Heartbeat
@@ -86,7 +87,7 @@ def test_a_job_that_stops_at_its_first_failure_stops_for_nothing_else() -> None:
     core.report(core.held()[0].attempt_id, Happening.FAILED, message="no")
     assert [stop.order.reason for stop in stops(core)] == ["the job stops at its first failure"]
     reasons = {task.status: task.reason for task in core.state.each(Task)}
-    assert reasons["cancelled"] == "the job stops at its first failure"
+    assert reasons[TaskStatus.CANCELLED] == "the job stops at its first failure"
 
 
 def test_what_a_heartbeat_says_of_its_host_is_shown() -> None:

@@ -1,0 +1,103 @@
+"""What follows later: after a slice, after a restart, after a worker is gone."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestra.statemachine import limits, load
+from orchestra.statemachine.commands import CancelJob, LeaveWorker, PauseJob, StageDraft
+from orchestra.statemachine.queries import GetTask, ListJobs, ListWorkers, Why
+from orchestra.statemachine.records import Record, Span
+from orchestra.statemachine.replies import Reason
+from orchestra.statemachine.reports import Happening, Heartbeat
+from orchestra.statemachine.state import State
+from orchestra.testing.core import Core
+
+
+def rows_of(state: State) -> list[Record]:
+    return [row for rows in state.rows.values() for row in rows.values()]
+
+
+def test_a_heartbeat_is_told_what_is_not_its_own() -> None:
+    core = Core()
+    joined = core.join()
+    core.submit()
+    (order,) = core.held()
+    beat = Heartbeat(joined.worker_id, joined.incarnation, ("strange", order.attempt_id))
+    answered = core.apply(beat)
+    assert (answered.known, answered.foreign, answered.orders) == (True, ("strange",), ())
+
+
+def test_a_job_that_is_cancelled_answers_with_its_status() -> None:
+    core = Core()
+    core.join()
+    job = core.submit()
+    for _ in range(2):
+        changed = core.apply(CancelJob(job.job_id))
+        assert (changed.job_id, changed.status) == (job.job_id, "cancelling")
+
+
+def test_a_worker_that_left_is_forgotten_with_its_pulse() -> None:
+    core = Core()
+    joined = core.join()
+    core.apply(LeaveWorker(joined.worker_id, joined.incarnation))
+    core.advance(limits.RETENTION_MS - 1)
+    assert [worker.status for worker in core.ask(ListWorkers(gone=True)).items] == ["left"]
+    core.advance(1)
+    assert core.ask(ListWorkers(gone=True)).items == ()
+    assert core.state.pulses == {}
+
+
+def test_what_waits_for_nothing_but_its_paused_job_says_so() -> None:
+    core = Core()
+    job = core.submit()
+    core.apply(PauseJob(job.job_id, "lunch"))
+    core.join()
+    assert list(core.ask(Why("1.1")).reasons) == [
+        Reason("job-paused", "job 1 is paused: lunch", remedy="resume job 1"),
+        Reason("next", "it is given out with the next decision"),
+    ]
+
+
+def test_pairs_that_are_made_after_their_first_halves_completed_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "UNFOLD_SLICE", 2)
+    core = Core()
+    core.join(slots=2)
+    core.submit(
+        StageDraft("a", "app", over=Span(0, 2)),
+        StageDraft("b", "app", over=Span(0, 2), pairwise=("a",)),
+    )
+    for order in core.held():
+        core.report(order.attempt_id)
+    core.run_all()
+    assert [job.status for job in core.ask(ListJobs()).items] == ["completed"]
+
+
+def test_what_is_skipped_names_only_what_did_not_complete() -> None:
+    core = Core()
+    core.join()
+    core.submit(
+        StageDraft("a", "app"), StageDraft("b", "app"), StageDraft("c", "app", after=("a", "b"))
+    )
+    core.report(core.held()[0].attempt_id)
+    core.report(core.held()[0].attempt_id, Happening.FAILED, message="no")
+    assert core.ask(GetTask("1.3")).reason == "it comes after b, which did not complete"
+
+
+def test_after_a_restart_room_is_made_by_the_job_that_ended_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    core = Core()
+    core.join(slots=2)
+    core.submit()
+    core.submit()
+    first, second = core.held()
+    core.report(second.attempt_id)
+    core.advance(10)
+    core.report(first.attempt_id)
+    core.state = load(rows_of(core.state), core.now_ms)
+    monkeypatch.setattr(limits, "FINISHED_TASKS_MAX", 1)
+    core.settle()
+    assert [job.number for job in core.ask(ListJobs()).items] == [1]
