@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from orchestra.errors import Malformed
 from orchestra.statemachine import limits, load
 from orchestra.statemachine.commands import CancelJob, LeaveWorker, PauseJob, StageDraft
 from orchestra.statemachine.queries import GetTask, ListJobs, ListWorkers, Why
@@ -101,3 +102,67 @@ def test_after_a_restart_room_is_made_by_the_job_that_ended_first(
     monkeypatch.setattr(limits, "FINISHED_TASKS_MAX", 1)
     core.settle()
     assert [job.number for job in core.ask(ListJobs()).items] == [1]
+
+
+def test_what_is_left_of_a_slice_is_done_in_the_next_whether_made_or_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "UNFOLD_SLICE", 2)
+    for number in (2, 3, 4, 5):
+        core = Core()
+        core.submit(StageDraft("a", "app", over=Span(0, number)))
+        core.settle()
+        assert len(core.state.rows["task"]) == number
+        core.apply(CancelJob(core.state.index.job_numbers[1]))
+        core.settle()
+        (job,) = core.ask(ListJobs()).items
+        assert (job.status, job.counts) == ("cancelled", {"cancelled": number})
+
+
+def test_a_job_with_a_row_that_could_not_be_read_is_cancelled() -> None:
+    core = Core()
+    job = core.submit(StageDraft("a", "app", over=Span(0, 3)))
+    gone = core.ask(GetTask("1.2")).id
+    again = Core(checked=False)
+    again.state = load([row for row in rows_of(core.state) if row.id != gone], core.now_ms)
+    again.apply(CancelJob(job.job_id))
+    again.settle()
+    assert [each.status for each in again.ask(ListJobs()).items] == ["cancelled"]
+
+
+def test_a_job_tells_of_the_first_task_that_failed_wherever_it_stands() -> None:
+    core = Core()
+    core.join(slots=3)
+    core.submit(StageDraft("a", "app", over=Span(0, 3)))
+    first, second, _ = core.held()
+    core.report(first.attempt_id)
+    core.report(second.attempt_id, Happening.FAILED, message="no")
+    assert core.ask(Why("1")).reasons[0].text == "1 failed, such as 1.2: no"
+
+
+def test_an_attempt_whose_row_could_not_be_read_is_left_out() -> None:
+    core = Core()
+    core.join()
+    core.submit(StageDraft("a", "app", retries=2, backoff_ms=1))
+    for _ in range(3):
+        core.report(core.held()[0].attempt_id, Happening.FAILED, message="no")
+        core.advance(10)
+    gone = core.ask(GetTask("1")).attempts[1].id
+    again = Core(checked=False)
+    again.state = load([row for row in rows_of(core.state) if row.id != gone], core.now_ms)
+    codes = [reason.code for reason in again.ask(Why("1")).reasons]
+    assert codes == ["error", "attempt-3", "attempt-1"]
+    assert [attempt.number for attempt in again.ask(GetTask("1")).attempts] == [1, 3]
+
+
+def test_a_circle_is_found_beside_stages_that_are_in_none() -> None:
+    core = Core()
+    free = [StageDraft(f"s{number}", "app") for number in range(3)]
+    circle = (
+        StageDraft("a", "app", after=("s0", "b")),
+        StageDraft("b", "app", after=("s1",), pairwise=("s2", "a")),
+    )
+    with pytest.raises(Malformed) as caught:
+        core.submit(*free, *circle)
+    told = str(caught.value)
+    assert "a -> b -> a" in told or "b -> a -> b" in told
