@@ -6,9 +6,10 @@ import pytest
 
 from orchestra.errors import Malformed
 from orchestra.statemachine import limits, load
-from orchestra.statemachine.commands import CancelJob, LeaveWorker, PauseJob, StageDraft
+from orchestra.statemachine.commands import CancelJob, LeaveWorker, PauseJob, StageDraft, SubmitJob
+from orchestra.statemachine.lifecycles import TaskStatus
 from orchestra.statemachine.queries import GetTask, ListJobs, ListWorkers, Why
-from orchestra.statemachine.records import Record, Span
+from orchestra.statemachine.records import OnFailure, Record, Span, Task
 from orchestra.statemachine.replies import Reason
 from orchestra.statemachine.reports import Happening, Heartbeat
 from orchestra.statemachine.state import State
@@ -166,3 +167,23 @@ def test_a_circle_is_found_beside_stages_that_are_in_none() -> None:
         core.submit(*free, *circle)
     told = str(caught.value)
     assert "a -> b -> a" in told or "b -> a -> b" in told
+
+
+def test_a_job_that_was_stopping_goes_on_with_it_after_a_restart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    core = Core()
+    core.join()
+    stage = StageDraft("a", "app", over=Span(0, 6))
+    core.apply(SubmitJob("j", (stage,), on_failure=OnFailure.STOP))
+    monkeypatch.setattr(limits, "UNFOLD_SLICE", 2)
+    core.report(core.held()[0].attempt_id, Happening.FAILED, message="no")
+    left = [task for task in core.state.each(Task) if task.status is TaskStatus.QUEUED]
+    assert left, "a slice at a time"
+    core.state = load(rows_of(core.state), core.now_ms)
+    core.settle()
+    for order in core.held():  # one may have begun between two slices
+        core.report(order.attempt_id, Happening.STOPPED)
+    core.settle()
+    (job,) = core.ask(ListJobs()).items
+    assert (job.status, job.counts) == ("failed", {"failed": 1, "cancelled": 5})
