@@ -68,8 +68,6 @@ class Guard:
     ) -> None:
         self.limits = limits
         self.config = config
-        loaded: Any = config
-        self.app: Any = loaded.loaded_app  # partly unknown to a checker
         self.state = ServerState()
         self.app_state = app_state
         each = limits.connections_per_address_max if per_address else limits.connections_max

@@ -1,9 +1,9 @@
 """
-Where one HTTP/1.1 request ends and the next begins, and what it says: a strict reader. Pure: bytes in, header and body out.
+Where one HTTP/1.1 request ends and the next begins: a strict scanner in front of the parser. Pure: bytes in, bytes out.
 
 Its reading is a strict part of what RFC 9112 allows, so that no two programs in a chain can disagree about a message's end
-(request smuggling): lines end in CR LF and nothing else, no folded lines, one framing header, one of each kind. Nothing behind it reads
-the bytes again, so there is no second reading that could differ.
+(request smuggling): lines end in CR LF and nothing else, no folded lines, one framing header, one of each kind. What it
+lets through, the parser behind it reads once more.
 """
 
 from __future__ import annotations
@@ -24,9 +24,6 @@ TRAILER_BYTES_MAX = 4_096
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([\x21-\x7e]+) HTTP/(\d\.\d)")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
 _STRAY = re.compile(rb"(?<!\r)\n|\r(?=[^\n])|\0")
-_FRAMING = frozenset(
-    {b"connection", b"content-length", b"expect", b"host", b"transfer-encoding", b"upgrade"}
-)
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(;[\t\x20-\x7e]*)?")
 
 
@@ -49,21 +46,12 @@ class Phase(Enum):
 
 @attrs.frozen(slots=True)
 class Head:
-    """
-    A request's header. Names of ``fields`` are in lower case, values without space around them, in the order in which they came.
-
-    ``keep_alive``: another request may follow; ``expects_continue``: the body comes when it is asked for.
-    """
+    """What the frame of a request depends on."""
 
     method: bytes
     upgrade: bool
     length: int
     chunked: bool
-    target: bytes
-    version: bytes
-    fields: list[tuple[bytes, bytes]]
-    keep_alive: bool
-    expects_continue: bool
 
 
 def _is_number(value: bytes) -> bool:
@@ -85,28 +73,21 @@ def parse_head(head: bytes, fields_max: int) -> Head:
         raise RefusedRequest(505, "only HTTP/1.1 and HTTP/1.0 are spoken here")
     if len(lines) - 1 > fields_max:
         raise RefusedRequest(431, f"more than {fields_max} header fields")
-    fields: list[tuple[bytes, bytes]] = []
-    framing: dict[bytes, list[bytes]] = {}
+    fields: dict[bytes, list[bytes]] = {}
     for text in lines[1:]:
         if text[:1] in (b" ", b"\t"):
             raise RefusedRequest(400, "a header field is folded over two lines")
         field = _FIELD.fullmatch(text)
         if field is None:
             raise RefusedRequest(400, "a header field is not NAME: VALUE")
-        name, value = field.group(1).lower(), field.group(2).strip()
-        fields.append((name, value))
-        if name in _FRAMING:
-            framing.setdefault(name, []).append(value)
-    return _framed(line, fields, framing)
+        fields.setdefault(field.group(1).lower(), []).append(field.group(2).strip())
+    return _frame(line.group(1), line.group(3), fields)
 
 
-def _framed(
-    line: re.Match[bytes], fields: list[tuple[bytes, bytes]], framing: dict[bytes, list[bytes]]
-) -> Head:
-    method, target, version = line.groups()
-    lengths = framing.get(b"content-length", [])
-    codings = framing.get(b"transfer-encoding", [])
-    hosts = framing.get(b"host", [])
+def _frame(method: bytes, version: bytes, fields: dict[bytes, list[bytes]]) -> Head:
+    lengths = fields.get(b"content-length", [])
+    codings = fields.get(b"transfer-encoding", [])
+    hosts = fields.get(b"host", [])
     if len(hosts) > 1 or (version == b"1.1" and not hosts):
         raise RefusedRequest(400, "exactly one Host field is needed")
     if lengths and codings:
@@ -120,20 +101,11 @@ def _framed(
     if codings and codings[0].lower() != b"chunked":
         raise RefusedRequest(501, "the only transfer coding spoken here is chunked")
     length = int(lengths[0]) if lengths else 0
-    tokens: set[bytes] = set()
-    if b"connection" in framing:
-        spoken = b",".join(framing[b"connection"]).lower().split(b",")
-        tokens = {token.strip() for token in spoken}
-    upgrade = b"upgrade" in tokens and b"upgrade" in framing
+    tokens = b",".join(fields.get(b"connection", [])).lower().split(b",")
+    upgrade = b"upgrade" in {token.strip() for token in tokens} and b"upgrade" in fields
     if upgrade and (method != b"GET" or length or codings):
         raise RefusedRequest(400, "an upgrade is a GET without a body")
-    expects = version == b"1.1" and [value.lower() for value in framing.get(b"expect", ())] == [
-        b"100-continue"
-    ]
-    keep_alive = version == b"1.1" and b"close" not in tokens
-    return Head(
-        method, upgrade, length, bool(codings), target, version, fields, keep_alive, expects
-    )
+    return Head(method, upgrade, length, bool(codings))
 
 
 class Framing:
@@ -154,15 +126,14 @@ class Framing:
         self._left = 0
         self._trailer_left = 0
         self._step = self._size_line
-        self._body_pieces: list[bytes] = []
         self.phase = Phase.REST
         self.head: Head | None = None
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
         """
-        Take bytes. Returns those of this request that are read now, and those that lie behind its end.
+        Take bytes. Returns those that the parser may see now, and those that lie behind the request's end.
 
-        A header is read whole, and only when it is good: then it is in ``head``. What there is of the body is got by `take_body`.
+        A header is let through whole, and only when it is good.
 
         Raises:
             RefusedRequest: The bytes are no request that is read here.
@@ -172,11 +143,6 @@ class Framing:
         if self.phase is Phase.BODY:
             return self._body(data)
         return self._header(data)
-
-    def take_body(self) -> bytes:
-        """What came of the body since the last call, without the frame of its chunks."""
-        pieces, self._body_pieces = self._body_pieces, []
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def next_request(self) -> None:
         """The request was answered: the next byte begins another."""
@@ -219,7 +185,6 @@ class Framing:
         if self.head is None or not self.head.chunked:
             taken = data[: self._left]
             self._left -= len(taken)
-            self._body_pieces.append(taken)
             if not self._left:
                 self.phase = Phase.DONE
             return taken, data[len(taken) :]
@@ -258,7 +223,6 @@ class Framing:
     def _chunk(self, data: bytes, at: int) -> int:
         taken = min(self._left, len(data) - at)
         self._left -= taken
-        self._body_pieces.append(data[at : at + taken])
         if not self._left:
             self._step = self._chunk_end
         return at + taken

@@ -1,8 +1,8 @@
 """
-One HTTP connection: bounds on time, bytes and what may come before an answer, below the app. Runs on asyncio.
+What the HTTP server lacks: bounds on time, bytes and connections, below the app. Runs on asyncio.
 
-Bytes pass the strict reader of `framing`, each request becomes an `exchange.Exchange`, and `inspect`, called at every tick of the server,
-ends whoever is too slow. No timer is kept for a connection.
+The protocols here are uvicorn's with a guard in front: HTTP bytes pass the strict scanner of `framing` before the parser sees
+them, and `inspect`, called at every tick of the server, ends whoever is too slow. No timer is kept for a connection.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 import ssl
 from http import HTTPStatus
-from typing import Any, cast
+from typing import cast
 
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-from orchestra.transports.admission import CLOSE_S, Guard, Outflow
+from orchestra.transports.admission import CLOSE_S, LOG, Guard, Outflow
 from orchestra.transports.door import problem
-from orchestra.transports.exchange import Exchange, scope_of
 from orchestra.transports.framing import Framing, Phase, RefusedRequest
 from orchestra.transports.guard_websocket import GuardedWebsocket
 
@@ -28,15 +27,14 @@ PIPELINED_BYTES_MAX = 65_536
 """Bytes of later requests that are held while one is answered."""
 
 
-class GuardedHttp(asyncio.Protocol):
+class GuardedHttp(H11Protocol):
     """One HTTP connection."""
 
-    transport: asyncio.Transport
-    flow: FlowControl
-
     def __init__(self, guard: Guard, *, admitted: bool = False) -> None:
+        super().__init__(guard.config, guard.state, guard.app_state)
+        self.logger = LOG
+        self.access_log = False
         self._guard = guard
-        self._loop = asyncio.get_running_loop()
         self._admitted = admitted
         self._address = ""
         self._framing = Framing(guard.limits.header_bytes_max, guard.limits.header_fields_max)
@@ -44,32 +42,19 @@ class GuardedHttp(asyncio.Protocol):
         self._connected = False
         self.lost = False
         self._fresh = True
-        self._since = self._loop.time()
+        self._since = self.loop.time()
         self._window_bytes = 0
         self._window_paused = False
         self._refused_at: float | None = None
         self._outflow = Outflow(guard.limits.body_bytes_per_s, guard.limits.body_window_ms / 1_000)
-        self._exchange: Exchange | None = None
-        self._scope: dict[str, Any] = {}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A peer connected (with TLS: and shook hands)."""
-        self.transport = cast("asyncio.Transport", transport)
-        self.flow = FlowControl(self.transport)
-        self._guard.state.connections.add(cast("Any", self))
-        client = get_remote_addr(self.transport)
-        self._scope = {
-            "type": "http",
-            "asgi": {"version": self._guard.config.asgi_version, "spec_version": "2.3"},
-            "server": get_local_addr(self.transport),
-            "client": client,
-            "scheme": "https" if is_ssl(self.transport) else "http",
-            "root_path": self._guard.config.root_path,
-        }
+        super().connection_made(cast("asyncio.Transport", transport))
         self._connected = True
-        self._since = self._loop.time()
+        self._since = self.loop.time()
         if not self._admitted:
-            self._address = client[0] if client else ""
+            self._address = self.client[0] if self.client else ""
             self._admitted = self._guard.admission.admit(self._address)
         if not self._admitted:
             self._refuse(503, "too many connections")
@@ -88,102 +73,71 @@ class GuardedHttp(asyncio.Protocol):
         if self._admitted:
             self._admitted = False
             self._guard.admission.release(self._address)
-        if not self._connected:
-            return
-        self._guard.state.connections.discard(cast("Any", self))
-        if self._exchange is not None:
-            self._exchange.disconnect()
-        self.flow.resume_writing()
-        if exc is None:
-            self.transport.close()
-
-    def pause_writing(self) -> None:
-        """The peer takes less than is sent: the app waits."""
-        self.flow.pause_writing()
-
-    def resume_writing(self) -> None:
-        """The peer has taken what waited."""
-        self.flow.resume_writing()
+        if self._connected:
+            super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the peer. What comes after a refusal is dropped."""
         if self._refused_at is not None:
             return
-        self._held = self._held + data if self._held else data
+        self._held += data
         self._window_bytes += len(data)
         # Over TLS, the first bytes may come just before the handshake is reported.
         if self._connected:
             self._advance()
 
     def _advance(self) -> None:
-        framing = self._framing
         while self._held and self._refused_at is None and not self.transport.is_closing():
-            before = framing.phase
+            before = self._framing.phase
             try:
-                seen, self._held = framing.feed(self._held)
+                seen, self._held = self._framing.feed(self._held)
             except RefusedRequest as error:
                 self._refuse(error.status, str(error))
                 return
-            if framing.phase is not before:
-                self._since = self._loop.time()
+            phase = self._framing.phase
+            if phase is not before:
+                self._since = self.loop.time()
                 self._window_bytes, self._window_paused = 0, False
-            if seen and before in (Phase.REST, Phase.HEAD):
-                if framing.head is not None and framing.head.upgrade:
-                    self._upgrade(seen)
-                    return
-                self._begin()
-            if seen and self._exchange is not None:
-                body, more = framing.take_body(), framing.phase is not Phase.DONE
-                if body or not more:
-                    self._exchange.feed(body, more=more)
+            if before in (Phase.REST, Phase.HEAD) and seen and self._upgrading():
+                self._upgrade(seen)
+                return
+            if seen:
+                super().data_received(seen)
                 self._renew()
-            if framing.phase is Phase.DONE and self._held:
+            if self._framing.phase is Phase.DONE and self._held:
                 if len(self._held) > PIPELINED_BYTES_MAX:
                     self._refuse(400, "too much came before the answer")
                 self.flow.pause_reading()
                 return
 
-    def _begin(self) -> None:
-        """A header is read: the app may begin with its answer."""
-        head = self._framing.head
-        if head is None:
-            return
-        guard = self._guard
-        scope = scope_of(head, self._scope)
-        scope["state"] = guard.app_state.copy()
-        self._exchange = Exchange(self, head)
-        task = self._loop.create_task(self._exchange.run(guard.app, scope))
-        guard.state.tasks.add(task)
-        task.add_done_callback(guard.state.tasks.discard)
-
     def _renew(self) -> None:
         """Once the request was read and answered, the next may come."""
-        exchange = self._exchange
-        if self._framing.phase is Phase.DONE and exchange is not None and exchange.complete:
-            self._exchange = None
+        idle = self.conn.our_state is h11.IDLE and self.conn.their_state is h11.IDLE
+        if self._framing.phase is Phase.DONE and idle:
             self._framing.next_request()
             self._fresh = False
-            self._since = self._loop.time()
+            self._since = self.loop.time()
 
-    def default_fields(self) -> list[tuple[bytes, bytes]]:
-        """As `exchange.Connection.default_fields`."""
-        return self._guard.state.default_headers
-
-    def answered(self) -> None:
+    def on_response_complete(self) -> None:
         """The app has answered."""
-        if self.transport.is_closing():
-            return
-        self.flow.resume_reading()
+        super().on_response_complete()
         self._renew()
-        if self._held and self._framing.phase is Phase.REST:
+        if self._framing.phase is Phase.REST:
             self._advance()
+
+    def _last_cycle(self) -> RequestResponseCycle | None:
+        """None before the first request, whatever the server's annotation says."""
+        return self.cycle
+
+    def _upgrading(self) -> bool:
+        return self._framing.head is not None and self._framing.head.upgrade
 
     def _upgrade(self, head: bytes) -> None:
         """Hand the connection over to the websocket protocol, which reads the same header again."""
         if self._held:
             self._refuse(400, "bytes came before the upgrade was answered")
             return
-        self._guard.state.connections.discard(cast("Any", self))
+        self.connections.discard(self)
         session = GuardedWebsocket(self._guard, self._address)
         self._admitted = False
         session.connection_made(self.transport)
@@ -192,13 +146,14 @@ class GuardedHttp(asyncio.Protocol):
 
     def _refuse(self, status: int, detail: str) -> None:
         """Answer below the app, if no answer has begun, and end the connection."""
-        self._refused_at = self._loop.time()
+        self._refused_at = self.loop.time()
         self._held = b""
         begun = False
-        exchange = self._exchange
-        if exchange is not None and not exchange.complete:
-            begun = exchange.started
-            exchange.disconnect()
+        cycle = self._last_cycle()
+        if cycle is not None and not cycle.response_complete:
+            begun = cycle.response_started
+            cycle.disconnected = True
+            cycle.message_event.set()
         if not begun:
             body = problem(status, detail)
             self.transport.write(
@@ -213,13 +168,16 @@ class GuardedHttp(asyncio.Protocol):
         else:
             self.transport.close()
 
+    def send_400_response(self, msg: str) -> None:
+        """The parser refused what the scanner let through, such as the first byte of a wrong chunk's end."""
+        self._refuse(400, msg)
+
     def shutdown(self) -> None:
         """The server stops: finish the answer in the making, then close."""
-        exchange = self._exchange
-        if self._refused_at is None and exchange is not None and not exchange.complete:
-            exchange.keep_alive = False
-        else:
+        if self._refused_at is not None or self._framing.phase in (Phase.REST, Phase.HEAD):
             self.transport.close()
+        else:
+            super().shutdown()
 
     def inspect(self, now: float) -> None:
         """End the connection when its peer is too slow."""
@@ -243,14 +201,15 @@ class GuardedHttp(asyncio.Protocol):
             self._inspect_body(now, waited_ms)
 
     def _inspect_body(self, now: float, waited_ms: float) -> None:
-        limits, exchange = self._guard.limits, self._exchange
+        limits = self._guard.limits
         # Who was told to wait is not slow: reading paused, or "100 Continue" not said yet.
-        waits = self.flow.read_paused or (exchange is not None and exchange.waits_to_send)
+        waits = self.flow.read_paused or self.conn.they_are_waiting_for_100_continue
         self._window_paused = self._window_paused or waits
         if waited_ms <= limits.body_window_ms:
             return
         least = limits.body_bytes_per_s * limits.body_window_ms / 1_000
-        if exchange is not None and exchange.complete:
+        cycle = self._last_cycle()
+        if cycle is not None and cycle.response_complete:
             # The answer is out; whoever goes on sending had a window's time to read it.
             self.transport.close()
         elif self._window_bytes < least and not self._window_paused:

@@ -108,14 +108,12 @@ def guard_for(app: ASGIApp, config: Config) -> Guard:
     from uvicorn.config import Config as UvicornConfig
 
     from orchestra.transports.admission import Guard
-    from orchestra.transports.guard import GuardedHttp
 
     limits = config.limits
     loaded: Any = app
-    own_http: Any = GuardedHttp
     settings = UvicornConfig(
         loaded,
-        http=own_http,
+        http="h11",
         ws="wsproto",
         ws_max_size=limits.message_bytes_max,
         ws_per_message_deflate=False,
@@ -127,6 +125,7 @@ def guard_for(app: ASGIApp, config: Config) -> Guard:
         workers=1,
         # The guard ends idle connections; the server's own clock for it must never be first.
         timeout_keep_alive=(limits.idle_ms + limits.headers_ms) // 1_000 + 60,
+        h11_max_incomplete_event_size=limits.header_bytes_max + 1_024,
     )
     settings.load()
     return Guard(limits, settings, {}, per_address=not config.behind_proxy)
