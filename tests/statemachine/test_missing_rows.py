@@ -62,6 +62,8 @@ def test_without_a_stage(number: int) -> None:
     for position in range(1, 8):
         again.ask(Why(f"1.{position}"))
         again.ask(GetTask(f"1.{position}"))
+    if number == 0:
+        assert again.ask(GetTask("1.3")).offset == 2, "counted from the job's beginning then"
     again.apply(CancelJob(job_id(again), "a row is missing"))
     again.advance(limits.RETENTION_MS)
 
