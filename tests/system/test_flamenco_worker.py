@@ -304,7 +304,9 @@ async def test_a_render_of_our_manager_by_our_worker_that_is_killed_meanwhile(
         table = f'folder = "{tmp_path}/work"'
         made = Worker(tmp_path / "w", main, table)
         program = tmp_path / "w" / "draws"
-        waits = f"while pathlib.Path({str(held)!r}).exists():\n    time.sleep(0.05)\n"
+        begun = tmp_path / "begun"
+        waits = f"pathlib.Path({str(begun)!r}).touch()\n"
+        waits += f"while pathlib.Path({str(held)!r}).exists():\n    time.sleep(0.05)\n"
         program.write_text(f"#!{sys.executable}\n{DRAWS.replace('out = ', waits + 'out = ', 1)}")
         held.touch()
         try:
@@ -315,6 +317,8 @@ async def test_a_render_of_our_manager_by_our_worker_that_is_killed_meanwhile(
             sent = {**fields, "settings": json.dumps(settings)}
             await post(f"http://{main}", sent, zipped.getvalue())
             await runs_in(farm)
+            # Until its program runs, a worker may still be fetching what the task needs, and has nothing to return to.
+            await until(begun.exists, BOUND_S)
             child.kill()
             await made.start()
             held.unlink()
