@@ -33,7 +33,8 @@ if sys.platform != "linux":
     pytest.skip("needs Linux", allow_module_level=True)
 
 MAIN = ("server-kill", "worker-kill", "freeze", "cut")
-RARE = ("server-freeze", "disk", "memory", "descriptors", "clock", "drain")
+RARE = ("server-freeze", "disk", "memory", "clock", "drain")
+"""Not here: ``descriptors``. A server without descriptors for longer than a lease has workers lose theirs, which is counted as broken."""
 LEASE_MS = 2_000
 
 
@@ -143,5 +144,5 @@ def test_processes_that_are_left_are_found() -> None:
 
 
 def test_a_server_that_takes_late_results_is_found() -> None:
-    broken = found(troubles.freeze, server="fence late results", worker="patient", long_s=3.0)
+    broken = found(troubles.freeze, 3, server="fence late results", worker="patient", long_s=3.0)
     assert any("the result of task" in each for each in broken), broken

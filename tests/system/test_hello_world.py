@@ -15,8 +15,12 @@ from tests.tidy import ROOT
 pytestmark = pytest.mark.system
 
 CPU_S_MAX = 0.5
-RUNS = 9
-"""Neighbours on the same core make a run cost up to twice as much, and never less: the cheapest of some tells what it takes."""
+RUNS = 7
+"""Neighbours on the same core make a run cost more, and never less: the cheapest of some tells what it takes."""
+
+YARDSTICK = "sum(i * i for i in range(5_000_000))"
+YARDSTICK_S = 0.33
+"""What the yardstick takes on a machine for which the bound is meant. On a slower one the same program takes as much longer."""
 
 
 def cpu_s_of(argv: list[str], expected: str) -> float:
@@ -36,9 +40,12 @@ def test_hello_world_takes_half_a_second_of_cpu(
 ) -> None:
     expected = "\n".join(f"frame {frame} at attempt 1" for frame in range(1, 11))
     took_s: list[float] = []
+    yardstick_s: list[float] = []
     for run in range(RUNS):
         file = tmp_path / f"{run}.db"
+        yardstick_s.append(cpu_s_of([sys.executable, "-c", YARDSTICK], ""))
         took_s.append(cpu_s_of([sys.executable, "-m", "tests.system.hello", str(file)], expected))
         assert file.stat().st_size > 0
-    told(f"{min(took_s):.3f} s of CPU at least ({', '.join(f'{s:.3f}' for s in took_s)})")
-    assert min(took_s) <= CPU_S_MAX
+    slowness = max(1.0, min(yardstick_s) / YARDSTICK_S)
+    told(f"{min(took_s):.3f} s of CPU on a machine {slowness:.2f} times as slow as the one meant")
+    assert min(took_s) <= CPU_S_MAX * slowness
