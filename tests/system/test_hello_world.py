@@ -18,14 +18,20 @@ CPU_S_MAX = 0.5
 RUNS = 7
 """Neighbours on the same core make a run cost more, and never less: the cheapest of some tells what it takes."""
 
-YARDSTICK = "sum(i * i for i in range(5_000_000))"
-YARDSTICK_S = 0.33
-"""What the yardstick takes on a machine for which the bound is meant. On a slower one the same program takes as much longer."""
+YARDSTICK = "import asyncio, concurrent.futures, decimal, http.client, logging.config, sqlite3, unittest, xml.dom.minidom"
+YARDSTICK_S = 0.1
+"""What the yardstick takes on a machine for which the bound is meant. On a slower one the same program takes as much longer.
+It does what a start does, reading in code: arithmetic says little of that, since it stays within the processor's caches."""
 
 
-def cpu_s_of(argv: list[str], expected: str) -> float:
-    """Seconds of user and system time of one process and the children that it waited for."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+def cpu_s_of(argv: list[str], expected: str, compiled: Path) -> float:
+    """Seconds of user and system time of one process and the children that it waited for.
+
+    Compiled code is kept in the folder `compiled`, as it is kept beside an installed package, whatever the environment
+    of the tests says of that.
+    """
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": str(compiled)}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
     with subprocess.Popen(argv, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         assert child.stdout.read() == expected
@@ -39,12 +45,14 @@ def test_hello_world_takes_half_a_second_of_cpu(
     tmp_path: Path, told: Callable[[str], None]
 ) -> None:
     expected = "\n".join(f"frame {frame} at attempt 1" for frame in range(1, 11))
+    compiled = tmp_path / "compiled"
     took_s: list[float] = []
     yardstick_s: list[float] = []
-    for run in range(RUNS):
+    for run in range(RUNS):  # the first of them compiles, and is not the cheapest
         file = tmp_path / f"{run}.db"
-        yardstick_s.append(cpu_s_of([sys.executable, "-c", YARDSTICK], ""))
-        took_s.append(cpu_s_of([sys.executable, "-m", "tests.system.hello", str(file)], expected))
+        hello = [sys.executable, "-m", "tests.system.hello", str(file)]
+        yardstick_s.append(cpu_s_of([sys.executable, "-c", YARDSTICK], "", compiled))
+        took_s.append(cpu_s_of(hello, expected, compiled))
         assert file.stat().st_size > 0
     slowness = max(1.0, min(yardstick_s) / YARDSTICK_S)
     told(f"{min(took_s):.3f} s of CPU on a machine {slowness:.2f} times as slow as the one meant")
