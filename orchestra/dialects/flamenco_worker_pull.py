@@ -17,6 +17,7 @@ import msgspec
 from orchestra.dialects.asks import Apart, Ask
 from orchestra.dialects.far_calls import FarReply
 from orchestra.dialects.flamenco_compilers import MARK_COMMAND, MARK_JOB, MARK_OUTPUT
+from orchestra.dialects.flamenco_worker_offers import Offer, note, read_offer
 from orchestra.dialects.flamenco_worker_options import WorkerOptions
 from orchestra.dialects.flamenco_worker_programs import read_command
 from orchestra.dialects.flamenco_worker_reports import (
@@ -29,27 +30,11 @@ from orchestra.dialects.flamenco_worker_reports import (
 from orchestra.dialects.flamenco_worker_runs import Given, Run, Runs, Steps
 from orchestra.errors import OrchestraError, Rejected, Unavailable
 
-TICKET_CHARS_MAX = 40
-
-
-class _Task(msgspec.Struct, frozen=True):
-    task_id: int | str
-    job_id: int | str
-    type: str
-    task_command: str
-    task_parser: str | None = ""
-    settings: dict[str, object] | str | None = None
-
-
-class _Offered(msgspec.Struct, frozen=True):
-    options: _Task
-
 
 class _Kind(msgspec.Struct, frozen=True):
     commands: dict[str, dict[str, str]] = {}
 
 
-_offered = msgspec.json.Decoder(_Offered)
 _kind = msgspec.json.Decoder(_Kind)
 
 
@@ -77,7 +62,7 @@ class Pull:
             elif run.end is not None:
                 yield from self._reports.ended(run)
         if not self._runs.all():
-            yield from self._ask()
+            yield from (self._ask() if self._runs.noted is None else self._returns())
 
     def _ask(self) -> Steps:
         hostname = self._options.hostname or self._around.hostname
@@ -97,23 +82,40 @@ class Pull:
         self.answers = True
         if reply.status != HTTPStatus.OK:
             return
-        task = read_offer(reply)
-        yield from self._take(task)
+        offer = read_offer(reply)
+        try:
+            noted = yield from note(offer)
+        except Rejected as error:
+            told = f"the task can not be noted: {said(error)}"
+            self._runs.refused(self._given(offer), told)
+        else:
+            yield from self._take(offer, noted)
 
-    def _take(self, task: _Task) -> Steps:
-        ticket, job = str(task.task_id), str(task.job_id)
+    def _returns(self) -> Steps:
+        """After a restart: take up what was given before, and not begun."""
+        if self._runs.noted is not None:
+            yield from self._take(*self._runs.noted)
+        self._runs.noted = None
+
+    def _given(self, offer: Offer, noted: str = "") -> Given:
+        ticket, job = str(offer.task_id), str(offer.job_id)
         folder = f"{self._options.folder}/{ticket}"
-        given = Given(ticket, job, task.task_parser or "", (), folder)
-        if not (yield from self._reports.begins(Run(given, self._runs.now_ms()))):
+        return Given(ticket, job, offer.task_parser or "", (), folder, noted=noted)
+
+    def _take(self, offer: Offer, noted: str) -> Steps:
+        given = self._given(offer, noted)
+        run = Run(given, self._runs.now_ms())
+        if not (yield from self._reports.begins(run)):
+            yield from self._reports.settle(run, "was refused")
             return
         try:
-            given = yield from self._made_ready(task, given)
+            given = yield from self._made_ready(offer, given)
             yield from self._runs.begin(given)
         except (Rejected, Unavailable) as error:
             # It has failed, and the manager is told why: it may try elsewhere.
             self._runs.refused(given, said(error))
 
-    def _made_ready(self, task: _Task, given: Given) -> Generator[Ask, Any, Given]:
+    def _made_ready(self, offer: Offer, given: Given) -> Generator[Ask, Any, Given]:
         """Fetch what a task needs, and put together what will run. Raises `Forbidden`, `Malformed`, `Unavailable`."""
         parcels = self._around.parcels
         files = f"{given.folder}/{FILES}"
@@ -131,10 +133,10 @@ class Pull:
             if needed and status != HTTPStatus.OK:
                 told = "no archive came" if status is None else f"status {status}"
                 raise Unavailable(f"{name} can not be fetched: {told}")
-        words = read_command(task.task_command)
+        words = read_command(offer.task_command)
         program = words[0]
         if program == MARK_COMMAND:
-            program = self._options.programs.find(task.type, (yield from self._named(task)))
+            program = self._options.programs.find(offer.type, (yield from self._named(offer)))
         else:
             program = self._options.programs.find(program)
         marks = {MARK_JOB: f"{files}/", MARK_OUTPUT: output, MARK_COMMAND: program}
@@ -147,17 +149,15 @@ class Pull:
         )
         return attrs.evolve(given, argv=(program, *argv), env=env)
 
-    def _named(self, task: _Task) -> Generator[Ask, Any, str]:
+    def _named(self, offer: Offer) -> Generator[Ask, Any, str]:
         """The program that the manager names for a kind of task on this system; empty when it names none."""
-        reply = yield from self._call("GET", f"/settings/{quote(task.type, safe='')}")
-        settings = task.settings if isinstance(task.settings, dict) else {}
-        name = str(settings.get("command_name", "default"))
+        reply = yield from self._call("GET", f"/settings/{quote(offer.type, safe='')}")
         try:
             read = _kind.decode(reply.body) if reply is not None else _Kind()
         except (msgspec.DecodeError, UnicodeError):
             return ""
         system = self._around.system.partition(" ")[0]
-        return read.commands.get(name, {}).get(system, "")
+        return read.commands.get(offer.command_name, {}).get(system, "")
 
     def _call(
         self, method: str, path: str, form: tuple[tuple[str, str], ...] = ()
@@ -170,19 +170,6 @@ class Pull:
         if self.answers:
             self.answers = False
             raise Unavailable(f"the manager at {self._options.place.shown} does not answer")
-
-
-def read_offer(reply: FarReply) -> _Task:
-    """A task that the manager gives. Raises `Unavailable` for what is none."""
-    try:
-        task = _offered.decode(reply.body).options
-    except (msgspec.DecodeError, UnicodeError) as error:
-        raise Unavailable(f"the manager gave something that is no task: {error}") from None
-    for name, text in (("task_id", str(task.task_id)), ("job_id", str(task.job_id))):
-        # They become names of folders and parts of addresses.
-        if not text.isascii() or not text.isalnum() or len(text) > TICKET_CHARS_MAX:
-            raise Unavailable(f"the manager gave a task whose {name} is no plain number")
-    return task
 
 
 def said(error: OrchestraError) -> str:

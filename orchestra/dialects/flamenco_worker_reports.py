@@ -161,13 +161,14 @@ class Reports:
             status = yield from self._patch(run, form)
         if status is not None and (status == HTTPStatus.NO_CONTENT or is_stop(status)):
             taken = status == HTTPStatus.NO_CONTENT
-            yield from self._settle(run, "was told" if taken else f"was refused ({status})")
+            yield from self.settle(run, "was told" if taken else f"was refused ({status})")
         elif run.tries >= TRIES_MAX:
-            yield from self._settle(run, "was given up")
+            yield from self.settle(run, "was given up")
         else:
             run.next_ms = now + min(PAUSE_MS << (run.tries - 1), PAUSE_MS_MAX)
 
-    def _settle(self, run: Run, what: str) -> Steps:
+    def settle(self, run: Run, what: str) -> Steps:
+        """The manager wants to hear no more of a task: what it left behind is cleared away."""
         yield from self._runs.settle(run, what)
         if run.given.folder:
             yield Apart(lambda: self._parcels.clear(run.given.folder))

@@ -1,7 +1,8 @@
 """
 The task of a worker of Flamenco, as a job of one task in a core of ours: begun, read, stopped, and found again after a restart. Pure.
 
-A job in the project `RUNS` is the task; that its end was told to the manager is a job without tasks in the project `REPORTS`.
+A job in the project `RUNS` is the task; that its end was told to the manager is a job without tasks in the project `REPORTS`, and that
+it was given one in `OFFERS`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import msgspec
 from orchestra.dialects.asks import Ask, Keyed
 from orchestra.dialects.flamenco_parsers import LINE_CHARS_MAX, PARSERS, Activity
 from orchestra.dialects.flamenco_words import FlamencoTask
+from orchestra.dialects.flamenco_worker_offers import OFFERS, Offer, read_note
 from orchestra.errors import Conflict, NotFound
 from orchestra.ports import Log, LogRead
 from orchestra.statemachine import limits
@@ -62,11 +64,12 @@ END_WORD: Mapping[TaskStatus, FlamencoTask | None] = MappingProxyType(
 )
 """What is reported of an end. A program that was killed from outside was aborted too: see `end_of`."""
 
-TICKET, JOB, PARSER, FOLDER = (
+TICKET, JOB, PARSER, FOLDER, NOTE = (
     "FLAMENCO_TASK",
     "FLAMENCO_JOB",
     "FLAMENCO_PARSER",
     "FLAMENCO_FOLDER",
+    "FLAMENCO_NOTE",
 )
 """In the environment of the program, and the run's own memory after a restart."""
 
@@ -81,6 +84,7 @@ class Given:
         job: The manager's number for its job; empty in the push protocol.
         folder: Its own folder; empty in the push protocol.
         env: For the program.
+        noted: The note that it was given; empty in the push protocol.
     """
 
     ticket: str
@@ -89,11 +93,12 @@ class Given:
     argv: tuple[str, ...]
     folder: str = ""
     env: tuple[tuple[str, str], ...] = ()
+    noted: str = ""
 
     def draft(self, labels: tuple[str, ...]) -> StageDraft:
         """The stage that runs it."""
         memory = ((TICKET, self.ticket), (JOB, self.job), (PARSER, self.parser))
-        env = {**dict(self.env), **dict(memory), FOLDER: self.folder}
+        env = {**dict(self.env), **dict(memory), FOLDER: self.folder, NOTE: self.noted}
         template = {
             "argv": [_plain(word) for word in self.argv],
             "env": {name: _plain(value) for name, value in env.items()},
@@ -161,25 +166,35 @@ class Runs:
         self._opened = False
         self.current: Run | None = None
         self.ending: list[Run] = []
+        self.noted: tuple[Offer, str] | None = None
+        """What was given before a restart and not begun, and its note."""
 
     def all(self) -> list[Run]:
         """The tasks whose end is not told yet."""
         return [*self.ending, *([self.current] if self.current else [])]
 
     def open(self) -> Steps:
-        """After a restart, find the task whose end was not told."""
+        """After a restart, find the task whose end was not told, or that was given and not begun."""
         if self._opened:
             return
         overview = yield GetOverview()
         told = yield from _jobs(REPORTS)
-        reported = {job.name.rpartition(" ")[2] for job in told}
-        for job in (yield from _jobs(RUNS)):
+        reported = {word for job in told for word in job.name.rpartition(", ")[2].split()}
+
+        def is_open(job: JobView) -> bool:
             age_ms = overview.at_ms - (job.ended_at_ms or overview.at_ms)
-            if job.id in reported or age_ms > RUN_AGE_MS or self.current is not None:
-                continue
+            return job.id not in reported and age_ms <= RUN_AGE_MS
+
+        for job in filter(is_open, (yield from _jobs(RUNS))):
             given = _given_of((yield GetJob(job.id)))
-            if given is not None:
+            if given is not None and given.noted not in reported:
                 self.current = Run(given, self.now_ms(), job.id)
+                break
+        # A worker has one task: an older note is one whose end nobody wants to know any more.
+        newest = (yield from _jobs(OFFERS))[:1] if self.current is None else ()
+        for job in filter(is_open, newest):
+            offer = read_note((yield GetJob(job.id)))
+            self.noted = None if offer is None else (offer, job.id)
         self._opened = True
 
     def begin(self, given: Given) -> Generator[Ask, Any, Run]:
@@ -240,10 +255,11 @@ class Runs:
 
     def settle(self, run: Run, what: str) -> Steps:
         """Make it durable that an end needs no further report."""
-        if run.job_id:
-            name = f"{run.end or 'end'} of task {run.given.ticket} {what}, {run.job_id}"
+        settled = f"{run.given.noted} {run.job_id}".strip()
+        if settled:
+            name = f"{run.end or 'end'} of task {run.given.ticket} {what}, {settled}"
             stage = StageDraft("report", "flamenco-report", over=Span(0, 0))
-            yield Keyed(SubmitJob(name, (stage,), project=REPORTS), f"report {run.job_id}")
+            yield Keyed(SubmitJob(name, (stage,), project=REPORTS), f"report {settled}")
         self.forget(run)
 
     def forget(self, run: Run) -> None:
@@ -305,7 +321,9 @@ def _given_of(job: JobView) -> Given | None:
     try:
         read = msgspec.json.decode(job.stages[0].template, type=_Template)
         env = {name: read.env[name].replace("{{", "{").replace("}}", "}") for name in read.env}
-        return Given(env[TICKET], env[JOB], env[PARSER], (), env[FOLDER])
+        # Runs of older versions have no note.
+        noted = env.get(NOTE, "")
+        return Given(env[TICKET], env[JOB], env[PARSER], (), env[FOLDER], noted=noted)
     except (msgspec.DecodeError, IndexError, KeyError):
         return None
 

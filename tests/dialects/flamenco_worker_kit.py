@@ -41,6 +41,10 @@ TASK = {
 }
 
 
+class WorkerDiesError(Exception):
+    """What nobody catches, as nobody survives a SIGKILL."""
+
+
 class FarManager:
     """A manager, and what it was asked; files that it gives and takes."""
 
@@ -51,9 +55,16 @@ class FarManager:
         self.offered: dict[str, Any] | None = None
         self.answer: Callable[[FarCall], FarReply | None] = lambda _: FarReply(204, b"")
         self.fetched: int | None = 200
+        self.kills_at = ""
+        """What begins the path of the call during which the worker dies."""
+
+    def _heard(self, call: FarCall) -> None:
+        self.calls.append(call)
+        if self.kills_at and call.path.startswith(self.kills_at):
+            raise WorkerDiesError
 
     def call(self, call: FarCall) -> FarReply | None:
-        self.calls.append(call)
+        self._heard(call)
         if call.path.startswith("/tasks/compiled/0"):
             offered, self.offered = self.offered, None
             body = json.dumps({"options": offered, "files": {}}).encode()
@@ -62,7 +73,7 @@ class FarManager:
 
     def fetch(self, call: FarCall, folder: str) -> int | None:
         del folder
-        self.calls.append(call)
+        self._heard(call)
         return self.fetched if "jobfile" in call.path else 404
 
     def send(self, call: FarCall, field: str, path: str) -> FarReply | None:

@@ -8,6 +8,7 @@ import json
 import pytest
 
 from orchestra.dialects.far_calls import FarReply
+from orchestra.dialects.flamenco_worker_offers import OFFERS
 from orchestra.dialects.flamenco_worker_reports import TRIES_MAX
 from orchestra.dialects.flamenco_worker_runs import (
     REPORTS,
@@ -17,6 +18,7 @@ from orchestra.statemachine.records import Rung
 from orchestra.statemachine.reports import Happening
 from tests.dialects.flamenco_worker_kit import (
     TASK,
+    WorkerDiesError,
     machine,
 )
 
@@ -169,6 +171,86 @@ async def test_after_a_restart_the_task_is_the_workers_still(over: bool) -> None
         await ours.passes()
         assert len(ours.manager.sent) == 1, "an end is told once, also after a restart"
         assert "compiled" in ours.manager.calls[-1].path
+
+
+BEFORE_IT_BEGINS = ("/tasks/22", "/static/storage/3/jobfile", "/static/storage/3/dep", "/settings")
+"""The calls between a task's being given and its program's begin."""
+
+
+@pytest.mark.parametrize("call", BEFORE_IT_BEGINS)
+async def test_a_worker_that_dies_before_the_program_begins_takes_its_task_up_again(
+    call: str,
+) -> None:
+    """The manager gives each task once here: what is forgotten is lost."""
+    async with machine() as ours:
+        manager = ours.manager
+        manager.offered, manager.kills_at = TASK, call
+        with pytest.raises(WorkerDiesError):
+            await ours.passes()
+        assert await ours.orders() == (), "its program has not begun"
+        manager.kills_at = ""
+        asked = len(manager.calls)
+        ours.restart()
+        await ours.passes()
+        assert manager.calls[asked].path == "/tasks/22"
+        assert manager.reports()[-1] == {"status": "running", "time_cost": "0", "job_id": "3"}
+        await ours.tells(Happening.COMPLETED, result=b"{}")
+        await ours.passes()
+        assert dict(manager.sent[-1][0].form)["status"] == "finished"
+        for _ in range(2):
+            ours.restart()
+            await ours.passes()
+        assert len(manager.sent) == 1, "an end is told once"
+        assert "compiled" in manager.calls[-1].path
+        assert len(await ours.jobs()) == 1, "and its program ran once"
+
+
+async def test_a_worker_that_dies_again_and_again_keeps_its_task() -> None:
+    async with machine() as ours:
+        ours.manager.offered, ours.manager.kills_at = TASK, "/static"
+        for _ in range(3):
+            with pytest.raises(WorkerDiesError):
+                await ours.passes()
+            ours.restart()
+        ours.manager.kills_at = ""
+        await ours.passes()
+        assert len(await ours.orders()) == 1
+        assert len(await ours.jobs(OFFERS)) == 1
+
+
+async def test_what_its_manager_gave_elsewhere_meanwhile_is_not_taken_up_again() -> None:
+    async with machine() as ours:
+        ours.manager.offered, ours.manager.kills_at = TASK, "/static"
+        with pytest.raises(WorkerDiesError):
+            await ours.passes()
+        ours.manager.kills_at = ""
+        ours.manager.answer = lambda _: FarReply(403, b'"Task Cancelled"')
+        for _ in range(2):
+            ours.restart()
+            await ours.passes()
+        assert await ours.orders() == ()
+        assert len(ours.manager.reports()) == 2, "it asked once whether the task is its own still"
+        assert ours.manager.cleared[-1] == "/work/22"
+        assert "compiled" in ours.manager.calls[-1].path
+
+
+async def test_a_task_too_long_to_be_noted_has_failed_and_the_log_says_why() -> None:
+    async with machine() as ours:
+        long = {"settings": {"text": "x" * 300_000}}
+        ours.manager.offered = {
+            **TASK,
+            **long,
+            "task_command": json.dumps(["shell", "x" * 262_144]),
+        }
+        await ours.passes()
+        await ours.passes()
+        end = dict(ours.manager.sent[-1][0].form)
+        assert end["status"] == "failed"
+        assert end["log"].startswith("the task can not be noted: 262")
+        assert not await ours.jobs(OFFERS)
+        ours.manager.offered = {**TASK, **long}
+        await ours.passes()
+        assert len(await ours.orders()) == 1, "long settings are nothing that it needs"
 
 
 @pytest.mark.parametrize(

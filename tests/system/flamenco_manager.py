@@ -3,7 +3,7 @@ A manager of Flamenco 2015 as a process, as strict as the wire of the running pr
 
 ``python -m tests.system.flamenco_manager PORT FOLDER``. FOLDER holds what it serves (``jobfile.zip``, ``task.json`` for the next task to
 ask for); it writes each request to ``calls.jsonl``, what was sent back to ``taskfile.zip`` and ``thumbnail``, and answers a report with
-403 while there is a file ``cancelled``. It knows nothing of orchestra.
+403 while there is a file ``cancelled``. An archive is not sent while there is a file ``held``. It knows nothing of orchestra.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ FIELDS = {"status", "log", "activity", "time_cost", "job_id", "task_id"}
 EMPTY_ZIP = b"PK\x05\x06" + bytes(18)
 SETTINGS = {"commands": {"default": {"Linux": "/opt/blender", "Darwin": "b", "Windows": "b.exe"}}}
 LOCK = threading.Lock()
+PAUSE_S = 0.02
+"""Between two looks whether an archive is held still."""
 
 
 class Manager(ThreadingHTTPServer):
@@ -64,6 +66,8 @@ class Asked(BaseHTTPRequestHandler):
             body = {"options": task, "files": {"jobfiles": files}}
             return self._answer(200, json.dumps(body).encode())
         if re.fullmatch(r"/static/storage/(\d+)/jobfile_\1\.zip", path):
+            while (self.there.folder / "held").exists():
+                threading.Event().wait(PAUSE_S)
             return self._answer(200, (self.there.folder / "jobfile.zip").read_bytes())
         if re.fullmatch(r"/static/storage/(\d+)/jobsupportfile_\1\.zip", path):
             return self._answer(200, EMPTY_ZIP)

@@ -204,6 +204,32 @@ async def test_a_cancelled_task_ends_with_its_tree_and_does_not_crash_the_worker
             ours.children[-1].check()
 
 
+async def test_a_task_that_was_given_once_survives_a_kill_while_its_files_come(
+    tmp_path: Path,
+) -> None:
+    """This manager never gives a task again: what its worker forgets is lost."""
+    with managed(tmp_path) as manager:
+        held = manager.folder / "held"
+        held.touch()
+        manager.gives(22, [*MARKED, "--frame-start", "1", "--frame-end", "2"])
+        table = f'folder = "{tmp_path}/work"'
+        async with worker(tmp_path / "w", f"127.0.0.1:{manager.port}", table) as ours:
+
+            def fetches() -> int:
+                return sum("/jobfile_" in call["path"] for call in manager.calls())
+
+            await until(lambda: fetches() == 1, BOUND_S)
+            ours.children[-1].kill()
+            await ours.start()
+            await until(lambda: fetches() == 2, BOUND_S)
+            asked = sum(call["path"] == "/tasks/compiled/0" for call in manager.calls())
+            assert asked == 1, "it asks for no other"
+            held.unlink()
+            assert (await manager.told_end())["status"] == "finished"
+            with zipfile.ZipFile(manager.folder / "taskfile.zip") as files:
+                assert files.namelist() == ["000001.png", "000002.png"]
+
+
 @asynccontextmanager
 async def called(
     folder: Path, manager: Manager
@@ -304,9 +330,7 @@ async def test_a_render_of_our_manager_by_our_worker_that_is_killed_meanwhile(
         table = f'folder = "{tmp_path}/work"'
         made = Worker(tmp_path / "w", main, table)
         program = tmp_path / "w" / "draws"
-        begun = tmp_path / "begun"
-        waits = f"pathlib.Path({str(begun)!r}).touch()\n"
-        waits += f"while pathlib.Path({str(held)!r}).exists():\n    time.sleep(0.05)\n"
+        waits = f"while pathlib.Path({str(held)!r}).exists():\n    time.sleep(0.05)\n"
         program.write_text(f"#!{sys.executable}\n{DRAWS.replace('out = ', waits + 'out = ', 1)}")
         held.touch()
         try:
@@ -317,8 +341,6 @@ async def test_a_render_of_our_manager_by_our_worker_that_is_killed_meanwhile(
             sent = {**fields, "settings": json.dumps(settings)}
             await post(f"http://{main}", sent, zipped.getvalue())
             await runs_in(farm)
-            # Until its program runs, a worker may still be fetching what the task needs, and has nothing to return to.
-            await until(begun.exists, BOUND_S)
             child.kill()
             await made.start()
             held.unlink()
