@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ import attrs
 if TYPE_CHECKING:
     from orchestra.calls import TaskFunction
     from orchestra.config import DialectPort
+    from orchestra.dialects.flamenco_compilers import TaskCompiler
     from orchestra.dialects.tango_member import Member
     from orchestra.dialects.tango_places import Place
     from orchestra.dialects.wire import Dialect
@@ -66,8 +67,19 @@ def _job_runner(port: DialectPort) -> Dialect:
     return job_runner(port, kind_at)
 
 
-def _flamenco(port: DialectPort) -> Dialect:
+def flamenco_dialect(port: DialectPort, further: Iterable[TaskCompiler[Any]] = ()) -> Dialect:
+    """
+    Flamenco's manager as a dialect of this machine.
+
+    Args:
+        further: Kinds of tasks beside the usual ones. Whoever runs the manager registers them; no request can.
+
+    Raises:
+        Malformed: An option is unknown or of another kind, or two compilers have one name.
+    """
     from orchestra.dialects.flamenco import Surroundings, flamenco
+    from orchestra.dialects.flamenco_compilers import Compilers
+    from orchestra.dialects.flamenco_options import read_options
     from orchestra.storage.shelf import FolderShelf
     from orchestra.transports.far_calls import call_all
 
@@ -81,7 +93,8 @@ def _flamenco(port: DialectPort) -> Dialect:
         lambda folder: FolderShelf(Path(folder)),
         call_all,
     )
-    return flamenco(port, surroundings)
+    usual = read_options(port).compilers().by_name.values()
+    return flamenco(port, surroundings, Compilers((*usual, *further)))
 
 
 def _flamenco_worker(port: DialectPort) -> Dialect:
@@ -150,7 +163,7 @@ def member_dialect(member: Member) -> Dialect:
 DIALECTS: Mapping[str, Maker] = MappingProxyType(
     {
         "job-runner": _job_runner,
-        "flamenco": _flamenco,
+        "flamenco": flamenco_dialect,
         "flamenco-worker": _flamenco_worker,
         "tango": _tango,
         "tango-member": _tango_member,

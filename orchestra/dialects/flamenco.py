@@ -24,6 +24,7 @@ from orchestra.dialects.flamenco_pull import Pull, Shelf
 from orchestra.dialects.flamenco_push import Push
 from orchestra.dialects.flamenco_replies import NOTHING, encode, refuse, told
 from orchestra.dialects.wire import Chore, Dialect, Role, Route, WireRequest
+from orchestra.errors import Forbidden
 
 NAME = "flamenco"
 ROUND_MS = 1_000
@@ -127,6 +128,9 @@ def _worker_routes(pull: Pull, board: Board) -> tuple[Route, ...]:
         return Dialogue(lambda: pull.thumbnail(form, request.client))
 
     def poll(request: WireRequest) -> Ask:
+        # Who asks is given work: a GET that a page must not make a browser send. No worker is one.
+        if "sec-fetch-site" in request.headers:
+            raise Forbidden("a browser is no worker", where="Sec-Fetch-Site")
         hostname = request.query.get("worker", "")
         return Dialogue(lambda: pull.poll(request.client, hostname))
 
@@ -291,7 +295,13 @@ def _people_routes(board: Board) -> tuple[Route, ...]:
             "The last picture of a job",
         ),
         _route("Projects", "GET /projects", _steps(lambda _: board.projects()), viewer, "All"),
-        _route("Settings", "GET /settings", _steps(lambda _: board.settings()), viewer, "Settings"),
+        _route(
+            "Settings",
+            "GET /settings",
+            _steps(lambda request: board.settings(request.query.get("group", ""))),
+            viewer,
+            "Settings",
+        ),
         _route("SetAll", "POST /settings", set_all, operator, "Keep settings"),
         _route("SetOne", "PATCH /settings/{name}", set_one, operator, "Keep one setting"),
     )

@@ -226,7 +226,7 @@ class Board:
         return told(200, by_hostname(rows))
 
     def worker(self, number: int) -> Steps:
-        """One worker."""
+        """What machine a worker is; what it does is in the list."""
         worker = yield from self._worker(number)
         fields = worker_fields(worker, self._desk)
         if fields["connection"] == "offline":
@@ -239,7 +239,8 @@ class Board:
             if reply is None:
                 return told(200, {"connection": "offline"})
             asked = read_vitals(reply)
-        return told(200, {**fields, **NO_VITALS, **asked})
+        named = {name: fields[name] for name in ("hostname", "system")}
+        return told(200, {**named, **NO_VITALS, **asked})
 
     def rest(self, number: int, form: Form) -> Steps:
         """What a worker says of itself: its status is what this manager knows, so it is told that, and its task as the document says."""
@@ -272,8 +273,10 @@ class Board:
 
     # settings -------------------------------------------------------------------------------------------------------
 
-    def settings(self) -> Steps:
-        """How many workers there are, and what was set."""
+    def settings(self, group: str) -> Steps:
+        """How many workers there are, and what was set; of the group ``render`` the files of settings that a render may name."""
+        if group == "render":
+            return told(200, sorted(self._options.render_settings))
         found = yield from self._workers()
         return told(200, {"uuid": PROJECT, "total_workers": str(len(found))} | self._settings)
 

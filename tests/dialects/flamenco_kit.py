@@ -14,6 +14,7 @@ import httpx
 from orchestra.config import DialectPort
 from orchestra.dialects.far_calls import CallAll, FarCall, FarReply
 from orchestra.dialects.flamenco import Surroundings, flamenco
+from orchestra.dialects.flamenco_compilers import Compilers
 from orchestra.runtime.orchestrator import Orchestrator
 from orchestra.statemachine.commands import Tick
 from orchestra.statemachine.queries import GetJob, ListWorkers
@@ -78,16 +79,18 @@ class Yard:
         clock: StandingClock,
         port: DialectPort,
         call_all: CallAll = nobody_answers,
+        compilers: Compilers | None = None,
     ) -> None:
         self.orchestrator = orchestrator
         self.clock = clock
-        self._port, self._call_all = port, call_all
+        self._port, self._call_all, self._compilers = port, call_all, compilers
         self.asker = orchestrator.for_principal("test")
         self.restart()
 
     def restart(self) -> None:
         """A manager that remembers nothing, over the same core."""
-        self.dialect = flamenco(self._port, surroundings(self.clock, self._call_all))
+        around = surroundings(self.clock, self._call_all)
+        self.dialect = flamenco(self._port, around, self._compilers)
         self.app = http_app(self.orchestrator, [self.dialect], Everybody())
 
     async def passes(self, seconds: float, step_s: float = 1.0) -> None:
@@ -167,14 +170,17 @@ class Far:
 
 
 @asynccontextmanager
-async def open_yard(call_all: CallAll = nobody_answers, **options: object) -> AsyncGenerator[Yard]:
+async def open_yard(
+    call_all: CallAll = nobody_answers, *, compilers: Compilers | None = None, **options: object
+) -> AsyncGenerator[Yard]:
     """A yard, and everything that runs for it."""
     clock = StandingClock()
     store = MemoryStore()
     orchestrator = Orchestrator(store, clock=clock)
     async with anyio.create_task_group() as group:
         await group.start(orchestrator.run)
-        yield Yard(orchestrator, clock, DialectPort("flamenco", None, options), call_all)
+        port = DialectPort("flamenco", None, options)
+        yield Yard(orchestrator, clock, port, call_all, compilers)
         group.cancel_scope.cancel()
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +13,14 @@ import pytest
 
 from orchestra.config import DialectPort
 from orchestra.dialects.flamenco import flamenco
+from orchestra.dialects.flamenco_compilers import Compilers, PrintString
 from orchestra.errors import Malformed, OrchestraError
+from orchestra.ports import Story
 from orchestra.statemachine.commands import JoinWorker, StageDraft, SubmitJob
 from orchestra.statemachine.lifecycles import JobStatus
 from orchestra.statemachine.queries import GetTask
 from tests.dialects.flamenco_kit import StandingClock, open_yard, surroundings
+from tests.tidy import ROOT
 
 pytestmark = pytest.mark.anyio
 
@@ -122,7 +128,8 @@ async def test_get_list_of_workers_and_one() -> None:
         }
         assert await worker.json("GET", "/workers") == {"fsiddi-macpro.local": row}
         one = await worker.json("GET", "/workers/1")
-        assert {"hostname", "mac_address", "system"} < set(one)
+        assert (one.pop("hostname"), one.pop("system")) == ("fsiddi-macpro.local", "Darwin 14.1.0")
+        assert set(one) == {"mac_address", "update_frequent", "update_less_frequent"}
         assert one["update_frequent"].keys() == {"load_average", "worker_cpu_percent"}
         assert one["update_frequent"]["load_average"].keys() == {"15min", "1min", "5min"}
         assert len(one["update_less_frequent"]) == 4
@@ -160,6 +167,71 @@ async def test_settings_are_words_and_never_programs() -> None:
             reply = await server.send("PATCH", f"/settings/{name}", data={"value": "/bin/sh"})
             assert reply.status_code == 403, name
         assert await server.json("GET", "/settings/simple_blender_render") == read
+
+
+def shrink(folder: Path) -> Any:
+    """The kind of task that docs/flamenco.md registers, from the page itself."""
+    text = (ROOT / "docs" / "flamenco.md").read_text(encoding="utf-8")
+    (folder / "shrinking.py").write_text(text.partition("```python\n")[2].partition("```\n")[0])
+    spec = importlib.util.spec_from_file_location("shrinking", folder / "shrinking.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["shrinking"] = module  # its settings are looked up there
+    spec.loader.exec_module(module)
+    return module.Shrink()
+
+
+async def test_a_kind_of_task_that_is_registered_in_python(tmp_path: Path) -> None:
+    compilers = Compilers((PrintString(), shrink(tmp_path)))
+    async with open_yard(compilers=compilers) as yard:
+        server, worker = yard.at("10.0.0.1"), yard.at("10.0.0.7")
+        for settings, named in (
+            ({"width": "8", "picture": "/srv/pictures/a.png"}, "width"),
+            ({"width": 8, "picture": "/etc/passwd"}, "picture"),
+            ({"width": 8, "picture": "-delete"}, "picture"),
+            ({"width": 8}, "picture"),
+        ):
+            fields = {"task_id": 1, "type": "shrink", "settings": json.dumps(settings)}
+            reply = await server.send("POST", "/tasks", data=fields)
+            assert reply.status_code == 400
+            assert named in reply.json()["message"]
+        fields["settings"] = json.dumps({"width": 8, "picture": "/srv/pictures/a.png"})
+        assert (await server.json("POST", "/tasks", 202, data=fields))["id"] == 1
+        task = await worker.has_task()
+        assert task["type"] == "shrink"
+        command = ["/usr/bin/convert", "-resize", "8", "/srv/pictures/a.png"]
+        assert json.loads(task["task_command"]) == command
+        assert await worker.says(task, "finished") == (204, "")
+        assert (await yard.job()).status is JobStatus.COMPLETED
+
+
+async def test_no_get_changes_anything_and_no_page_gets_work() -> None:
+    """What is there: a task that runs, one that waits for its worker to ask, and one for nobody."""
+    async with open_yard() as yard:
+        server, worker = yard.at("10.0.0.1"), yard.at("10.0.0.7")
+        await server.posts(12)
+        task = await worker.has_task()
+        assert await worker.says(task, "running") == (204, "")
+        other = yard.at("10.0.0.8", "other")
+        await server.posts(13)
+        await server.posts(14)
+        assert await other.register() == 204
+        before = await yard.asker.story(Story(limit=500))
+        gets = [route.path for route in yard.dialect.routes if route.method == "GET"]
+        for path in gets:
+            named = path.replace("{name}", "jobfile_1.zip").replace("{any}", "0")
+            for number in ("1", "2", "12", str(task["task_id"])):
+                place = re.sub(r"\{\w+\}", number, named)
+                for asked in (server, worker, other):
+                    page = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
+                    refused = await asked.send("GET", place, headers=page)
+                    assert place != "/tasks/compiled/0" or refused.status_code == 403
+                    await asked.send("GET", place)
+        assert len(gets) > 15
+        assert await yard.asker.story(Story(limit=500)) == before
+        # The one that waited for it has its task, as only a worker can.
+        assert (await worker.says(task, "running")) == (204, "")
 
 
 async def test_unknown_urls_and_methods() -> None:

@@ -116,11 +116,19 @@ class Farm:
     def url(self, scheme: str = "http") -> str:
         return f"{scheme}://127.0.0.1:{self.port}"
 
-    async def serve(self, broken: str = "", further: Sequence[str] = ()) -> Child:
-        """Start ``orchestra serve`` with ``further`` words, or one with a law broken, and wait until it says that it serves."""
+    async def serve(
+        self, broken: str = "", further: Sequence[str] = (), *, slots: int = 0
+    ) -> Child:
+        """
+        Start ``orchestra serve`` with ``further`` words, or one with a law broken, and wait until it says that it serves.
+
+        Args:
+            slots: Of the worker in the server's own process; 0 for none.
+        """
         program = ["tests.system.server", broken] if broken else ["orchestra"]
         words = ["serve", "--data", str(self.data), "--listen", f"127.0.0.1:{self.port}"]
-        child = self._start("server", [*program, *words, "--local-worker", "0", "--json", *further])
+        words += ["--local-worker", str(slots), "--json", *further]
+        child = self._start("server", [*program, *words])
         assert (await child.line())["address"] == f"127.0.0.1:{self.port}"
         self.ready_s = time.monotonic()
         return child
