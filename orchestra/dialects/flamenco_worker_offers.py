@@ -30,10 +30,17 @@ class Offer(msgspec.Struct, frozen=True):
 
     task_id: int | str
     job_id: int | str
-    type: str
     task_command: str
+    type: str = ""
+    """Managers from before 2015-03-28 do not say it."""
+
     task_parser: str | None = ""
     settings: dict[str, object] | str | None = None
+
+    @property
+    def kind(self) -> str:
+        """The kind of task; of those that have none the parser's name, which says it almost as well."""
+        return self.type or self.task_parser or ""
 
     @property
     def command_name(self) -> str:

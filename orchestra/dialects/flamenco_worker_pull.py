@@ -136,7 +136,7 @@ class Pull:
         words = read_command(offer.task_command)
         program = words[0]
         if program == MARK_COMMAND:
-            program = self._options.programs.find(offer.type, (yield from self._named(offer)))
+            program = self._options.programs.find(offer.kind, (yield from self._named(offer)))
         else:
             program = self._options.programs.find(program)
         marks = {MARK_JOB: f"{files}/", MARK_OUTPUT: output, MARK_COMMAND: program}
@@ -151,7 +151,7 @@ class Pull:
 
     def _named(self, offer: Offer) -> Generator[Ask, Any, str]:
         """The program that the manager names for a kind of task on this system; empty when it names none."""
-        reply = yield from self._call("GET", f"/settings/{quote(offer.type, safe='')}")
+        reply = yield from self._call("GET", f"/settings/{quote(offer.kind, safe='')}")
         try:
             read = _kind.decode(reply.body) if reply is not None else _Kind()
         except (msgspec.DecodeError, UnicodeError):

@@ -21,7 +21,7 @@ from orchestra.statemachine.replies import Order, WorkerJoined
 from orchestra.statemachine.reports import AttemptReport, AttemptsReported, Happening, Heartbeat
 from orchestra.storage.memory import MemoryStore
 from orchestra.transports.http import http_app
-from tests.dialects.flamenco_kit import Everybody
+from tests.dialects.flamenco_kit import Everybody, StandingClock
 
 STAGES = ("bms", "autonn", "code_gen", "ondevice_deploy")
 MEMBERS: Mapping[str, object] = {
@@ -50,7 +50,10 @@ def made(
 class Office:
     """A Project Manager, and a worker that stands for all its members."""
 
-    def __init__(self, orchestrator: Orchestrator, table: Mapping[str, object]) -> None:
+    def __init__(
+        self, orchestrator: Orchestrator, clock: StandingClock, table: Mapping[str, object]
+    ) -> None:
+        self.clock = clock
         self.asker = orchestrator.for_principal("test")
         self.nudged: list[tuple[str, Ids]] = []
         self._orchestrator, self._table = orchestrator, table
@@ -110,10 +113,11 @@ class Office:
 
 @asynccontextmanager
 async def office(table: Mapping[str, object] = TABLE) -> AsyncGenerator[Office]:
-    orchestrator = Orchestrator(MemoryStore())
+    clock = StandingClock()
+    orchestrator = Orchestrator(MemoryStore(), clock=clock)
     async with anyio.create_task_group() as group:
         await group.start(orchestrator.run)
         # The worker here has no agent that beats, and a busy machine may take its time: nothing of that is lost.
         await orchestrator.for_principal("test").ask(Reconfigure(lease_ms=LEASE_MS))
-        yield Office(orchestrator, table)
+        yield Office(orchestrator, clock, table)
         group.cancel_scope.cancel()

@@ -87,6 +87,20 @@ async def test_the_sequence_of_a_real_worker() -> None:
         assert await worker.poll() is None
 
 
+async def test_the_higher_priority_first_and_of_equals_the_older() -> None:
+    async with open_yard() as yard:
+        server, worker = yard.at("10.0.0.1"), yard.at("10.0.0.7")
+        for number, priority in ((1, 5), (2, 50), (3, 50), (4, -5)):
+            form = {"task_id": number, "type": "print_string", "priority": priority}
+            await server.json("POST", "/tasks", 202, data={**form, "settings": '{"text": "a"}'})
+        given: list[int] = []
+        for _ in range(4):
+            task = await worker.has_task()
+            given.append(int(task["job_id"]))
+            assert await worker.says(task, "finished") == (204, "")
+        assert given == [2, 3, 1, 4]
+
+
 async def test_two_workers_at_one_address_do_not_cancel_each_other() -> None:
     async with open_yard() as yard:
         one, two = yard.at("10.0.0.7", "one"), yard.at("10.0.0.7", "two")

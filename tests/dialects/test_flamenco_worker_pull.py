@@ -173,6 +173,17 @@ async def test_after_a_restart_the_task_is_the_workers_still(over: bool) -> None
         assert "compiled" in ours.manager.calls[-1].path
 
 
+async def test_a_task_without_a_type_goes_by_its_parser() -> None:
+    """As managers gave them a little before 2015-03-28."""
+    untyped = {name: value for name, value in TASK.items() if name != "type"}
+    async with machine(programs={"blender_render": "/opt/blender"}) as ours:
+        ours.manager.offered = untyped
+        await ours.passes()
+        (order,) = await ours.orders()
+        assert json.loads(order.template)["argv"][0] == "/opt/blender"
+        assert "/settings/blender_render" in [call.path for call in ours.manager.calls]
+
+
 BEFORE_IT_BEGINS = ("/tasks/22", "/static/storage/3/jobfile", "/static/storage/3/dep", "/settings")
 """The calls between a task's being given and its program's begin."""
 

@@ -10,11 +10,12 @@ import pytest
 from orchestra.dialects.tango_pipelines import PIPELINES
 from orchestra.dialects.tango_words import ALIASES
 from orchestra.ports import Story
-from orchestra.statemachine.commands import JoinWorker
+from orchestra.statemachine.commands import JoinWorker, Tick
+from orchestra.statemachine.limits import BACKOFF_MS_MAX
 from orchestra.statemachine.queries import ListJobs
 from orchestra.statemachine.records import Cause
 from orchestra.statemachine.reports import Happening, Heartbeat
-from tests.dialects.tango_office import FORM, IDS, MEMBERS, STAGES, office
+from tests.dialects.tango_office import FORM, IDS, MEMBERS, STAGES, TABLE, office
 
 pytestmark = pytest.mark.anyio
 
@@ -98,6 +99,30 @@ async def test_a_failed_stage_ends_the_pipeline() -> None:
         await pm.start("autonn")
         await pm.done("autonn")
         assert (await pm.api("status_request"))["container"] == "code_gen"
+
+
+async def test_a_failed_stage_is_started_again_as_often_as_the_table_says() -> None:
+    """``restarts`` for all members, and another number at one of them."""
+    members = {**MEMBERS, "autonn": {"address": "autonn:8100", "restarts": 2, "limit": "90m"}}
+    async with office({**TABLE, "members": members, "restarts": 1, "limit": "6h"}) as pm:
+        await pm.start()
+        for container, tries, limit_ms in (("bms", 2, 21_600_000), ("autonn", 3, 5_400_000)):
+            for number in range(1, tries + 1):
+                (order,) = await pm.orders()
+                assert (order.stage, order.number, order.run_ms_max) == (
+                    container,
+                    number,
+                    limit_ms,
+                )
+                assert (await pm.words())[container] != "failed"
+                if number == tries == 2:
+                    await pm.done(container)
+                else:
+                    await pm.tells(container, Happening.FAILED, cause=Cause.ERROR)
+                    pm.clock.ms += BACKOFF_MS_MAX
+                    await pm.asker.ask(Tick())
+        assert await pm.orders() == []
+        assert (await pm.words())["autonn"] == "failed"
 
 
 async def test_a_stop() -> None:

@@ -98,6 +98,22 @@ def test_the_workflows_of_the_configuration() -> None:
     assert dict(options.workflow)["code_gen"] == ("autonn",)
 
 
+def test_how_a_member_is_asked_when_nothing_else_is_said() -> None:
+    """Every 2 s, as the guide has it, and 5 s for each call, as its programs wait."""
+    table = {
+        "members": {"a": "h:1", "b": {"address": "h:2", "heartbeat": "1s"}},
+        "call_limit": "3s",
+    }
+    usual = read_options(DialectPort("tango", None, {"members": {"a": "h:1"}})).places["a"]
+    assert (usual.heartbeat_ms, usual.call_ms) == (2_000, 5_000)
+    assert (usual.resumes, usual.restarts, usual.limit_ms) == (0, 0, None)
+    own = read_options(DialectPort("tango", None, table)).places
+    assert {name: (each.heartbeat_ms, each.call_ms) for name, each in own.items()} == {
+        "a": (2_000, 3_000),
+        "b": (1_000, 3_000),
+    }
+
+
 @pytest.mark.parametrize(
     ("table", "told"),
     [
