@@ -343,7 +343,8 @@ class Index:
         if new.status is WorkerStatus.LEFT and new.left_at_ms is not None:
             self.arm(new.left_at_ms, "worker", new.id)
         elif (old is None or old.status is not new.status) and new.status is not WorkerStatus.LOST:
-            self.arm(0, "worker", new.id)
+            # Not later than its lease can end; it puts itself off by each heartbeat.
+            self.arm(new.joined_at_ms + self._settings.lease_ms, "worker", new.id)
 
     def _rename(self, name: str) -> None:
         """The row that had the name is gone: the newest of those left has it now."""

@@ -80,7 +80,10 @@ def next_deadline(state: State) -> int | None:
     if pending(state) or state.index.finished_tasks > limits.FINISHED_TASKS_MAX:
         return 0
     heap = state.index.deadlines
-    while heap:
+    # A slice at most: every worker that beats puts its own off, and a farm of them is due for another look at the same time.
+    for _ in range(limits.UNFOLD_SLICE):
+        if not heap:
+            return None
         at_ms, kind, id = heap[0]
         due = due_at(state, kind, id)
         if due is not None and due <= at_ms:
@@ -88,26 +91,26 @@ def next_deadline(state: State) -> int | None:
         heapq.heappop(heap)
         if due is not None:
             heapq.heappush(heap, (due, kind, id))
-    return None
+    return heap[0][0] if heap else None
 
 
 def expire(tx: Transaction) -> None:
-    """Act on what is due, a slice at most, and let go of what is too much; the next tick goes on."""
+    """
+    Act on what is due, and let go of what is too much; the next tick goes on.
+
+    A slice of rows at most, but for those of the last worker or job, which are lost or let go of as a whole.
+    """
     heap = tx.state.index.deadlines
-    acted = 0
-    while heap and heap[0][0] <= tx.now_ms and acted < limits.UNFOLD_SLICE:
+    for _ in range(limits.UNFOLD_SLICE):
+        if not heap or heap[0][0] > tx.now_ms or len(tx.touched) >= limits.UNFOLD_SLICE:
+            break
         _, kind, id = heapq.heappop(heap)
         due = due_at(tx.state, kind, id)
-        if due is None:
-            continue
-        if due > tx.now_ms:
+        if due is not None and due <= tx.now_ms:
+            _act(tx, kind, id)
+            due = due_at(tx.state, kind, id)
+        if due is not None:
             heapq.heappush(heap, (due, kind, id))
-            continue
-        acted += 1
-        _act(tx, kind, id)
-        again = due_at(tx.state, kind, id)
-        if again is not None:
-            heapq.heappush(heap, (again, kind, id))
     if tx.state.index.finished_tasks > limits.FINISHED_TASKS_MAX:
         _make_room(tx)
 

@@ -39,7 +39,7 @@ STAGES_PER_JOB_MAX = 100_000
 """Memory: one record each; a DAG of distinct tasks has one stage a task."""
 
 UNFOLD_SLICE = 1_000
-"""Tasks made, cancelled or skipped in one step: about 10 ms, so that others are answered in between."""
+"""Tasks made, cancelled, skipped or lost in one step, and deadlines looked at: about 10 ms, so that others are answered in between."""
 
 EDGES_PER_STAGE_MAX = 10_000
 """Stages that one stage may name in ``after``."""

@@ -16,9 +16,14 @@ from orchestra.statemachine.unfolding import advance, pending, review_one
 
 
 def drain(tx: Transaction) -> None:
-    """Apply every rule until nothing more follows, then give out work."""
+    """
+    Apply every rule until nothing more follows, then give out work.
+
+    What the step itself touched is no circle of rules, however much it is: a job of a million tasks leaves memory in one step.
+    """
     budget = limits.UNFOLD_SLICE
     jobs: dict[str, None] = {}
+    given = len(tx.touched)
     seen = 0
     while True:
         while seen < len(tx.touched):
@@ -27,10 +32,10 @@ def drain(tx: Transaction) -> None:
             if type(new) is Task:
                 was_final = type(old) is Task and old.status in TASK_FINAL
                 if was_final != (new.status in TASK_FINAL):
-                    _after_task(tx, new, jobs)
+                    _after_task(tx, new, jobs, given + limits.UNFOLD_SLICE)
             elif type(new) is Job and old is None and not new.tasks:
                 jobs[new.id] = None
-        ensure(seen <= limits.RULES_MAX, "the rules run in a circle")
+        ensure(seen - given <= limits.RULES_MAX, "the rules run in a circle")
         if not pending(tx.state):
             break
         before = len(tx.touched)
@@ -43,19 +48,23 @@ def drain(tx: Transaction) -> None:
         match(tx)
 
 
-def _after_task(tx: Transaction, new: Task, jobs: dict[str, None]) -> None:
-    """An ended task may end its job, and lets others run or never run; a revived one does the opposite."""
+def _after_task(tx: Transaction, new: Task, jobs: dict[str, None], at_once: int) -> None:
+    """
+    An ended task may end its job, and lets others run or never run; a revived one does the opposite.
+
+    ``at_once``: up to how many touched rows its pairs follow in this step. Beyond it their stages are reviewed in slices.
+    """
     jobs[new.job_id] = None
     index = tx.state.index
     if new.stage_id in index.dependents or new.stage_id in index.pairs:
-        _tell_dependents(tx, new)
+        _tell_dependents(tx, new, at_once)
     if new.status is TaskStatus.FAILED and tx.find(Stage, new.stage_id) is not None:
         job = tx.find(Job, new.job_id)
         if job is not None and job.on_failure is OnFailure.STOP:
             index.cancelling[job.id] = 1
 
 
-def _tell_dependents(tx: Transaction, new: Task) -> None:
+def _tell_dependents(tx: Transaction, new: Task, at_once: int) -> None:
     index = tx.state.index
     stage = tx.find(Stage, new.stage_id)
     if stage is None:
@@ -68,7 +77,10 @@ def _tell_dependents(tx: Transaction, new: Task) -> None:
             for dependent in dependents:
                 index.reviews[dependent] = 0
     for dependent in index.pairs.get(stage.id, ()):
-        review_one(tx, tx.get(Stage, dependent), new.position - stage.first)
+        if len(tx.touched) < at_once:
+            review_one(tx, tx.get(Stage, dependent), new.position - stage.first)
+        else:
+            index.reviews[dependent] = 0
 
 
 def _finish(tx: Transaction, job_id: str) -> None:
