@@ -76,10 +76,10 @@ def fail(tx: Transaction, attempt: Attempt, cause: Cause, message: str, **end: o
     if task.status is TaskStatus.CANCELLING:
         close(tx, task, "it failed while it was being stopped")
         return
-    stage = tx.get(Stage, task.stage_id)
+    stage = tx.find(Stage, task.stage_id)
     failures = task.failures + 1
     first_line = (message.strip() or str(cause)).splitlines()[0][:REASON_CHARS]
-    if failures <= stage.retries:
+    if stage is not None and failures <= stage.retries:  # else its row could not be read
         tx.move(
             task,
             Verb.BACK_OFF,
@@ -159,7 +159,15 @@ def elsewhere(tx: Transaction, task: Task, reason: str, *, lost: bool) -> None:
             ended_at_ms=tx.now_ms,
         )
     else:
-        tx.move(task, Verb.RETRY, reason=reason, losses=losses, worker_id=None)
+        # It waits from now on: what it ran is no part of the time that it may wait to be started.
+        tx.move(
+            task,
+            Verb.RETRY,
+            reason=reason,
+            losses=losses,
+            worker_id=None,
+            queued_at_ms=tx.now_ms,
+        )
 
 
 def close(tx: Transaction, task: Task, reason: str) -> None:

@@ -12,6 +12,7 @@ from orchestra.statemachine.lifecycles import JOB_FINAL, JobStatus, TaskStatus, 
 from orchestra.statemachine.records import (
     KIND_OF,
     KINDS,
+    Attempt,
     Counters,
     Job,
     OnFailure,
@@ -20,6 +21,7 @@ from orchestra.statemachine.records import (
     Record,
     Settings,
     Stage,
+    Task,
     Worker,
 )
 
@@ -134,15 +136,18 @@ def _count_missing(state: State, job: Job) -> None:
 
 
 def _has_parent(state: State, row: Record) -> bool:
-    job_id = getattr(row, "job_id", None)
-    if KIND_OF[type(row)] in ("stage", "task", "attempt"):
-        return job_id in state.rows["job"]
+    if isinstance(
+        row, Attempt
+    ):  # without its task there is nothing that its end could be the end of
+        return row.task_id in state.rows["task"]
+    if isinstance(row, Stage | Task):
+        return row.job_id in state.rows["job"]
     return True
 
 
 def recall(state: State, rows: Iterable[Record]) -> None:
     """Bring the stored rows of a finished job back into memory, as `load` would. What is in memory already stays."""
-    for row in rows:
+    for row in sorted(rows, key=lambda each: _LOAD_ORDER.index(KIND_OF[type(each)])):
         kind = KIND_OF[type(row)]
         if row.id not in state.rows[kind] and _has_parent(state, row):
             state.rows[kind][row.id] = row

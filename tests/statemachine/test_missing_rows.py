@@ -11,7 +11,7 @@ from orchestra.statemachine.commands import (
     StageDraft,
 )
 from orchestra.statemachine.lifecycles import JobStatus
-from orchestra.statemachine.queries import GetJob, GetTask, Why
+from orchestra.statemachine.queries import GetJob, GetTask, ListWorkers, Why
 from orchestra.statemachine.records import (
     Job,
     Record,
@@ -63,7 +63,8 @@ def test_without_a_stage(number: int) -> None:
         again.ask(Why(f"1.{position}"))
         again.ask(GetTask(f"1.{position}"))
     if number == 0:
-        assert again.ask(GetTask("1.3")).offset == 2, "counted from the job's beginning then"
+        seen = again.ask(GetTask("1.3"))
+        assert (seen.offset, seen.stage) == (2, ""), "counted from the job's beginning then"
     again.apply(CancelJob(job_id(again), "a row is missing"))
     again.advance(limits.RETENTION_MS)
 
@@ -118,7 +119,69 @@ def test_without_a_worker() -> None:
     (worker,) = core.state.rows["worker"]
     again = without(core, worker)
     assert again.ask(GetTask("1.1")).worker == "worker 1"
-    again.ask(Why("1.1"))
+    (told,) = again.ask(Why("1.1")).reasons
+    assert told.text == "worker 1 was told to start it", "and nobody knows when it was heard"
+
+
+def test_without_its_project_a_job_names_none() -> None:
+    core = world()
+    (project,) = core.state.rows["project"]
+    assert without(core, project).ask(GetJob("1")).project == ""
+
+
+def test_a_task_that_is_missing_before_the_last_one_made_is_missed() -> None:
+    core = Core()
+    core.submit(StageDraft("b", "app", after=("a",)), StageDraft("a", "app", over=Span(0, 3)))
+    again = without(core, ids.task_id(job_id(core), 3))
+    again.settle()
+    assert again.ask(GetTask("1.1")).status == "skipped"
+
+
+def test_a_task_that_is_to_come_is_not_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "UNFOLD_SLICE", 6)
+    core = Core()
+    core.submit(
+        StageDraft("a", "app", over=Span(0, 3)),
+        StageDraft("b", "app", over=Span(0, 9)),
+        StageDraft("c", "app", after=("b",)),
+    )
+    assert core.state.unfolded(job_id(core)) == 6
+    again = without(core, ids.task_id(job_id(core), 2))
+    again.join()
+    again.run_all()
+    assert again.ask(GetTask("1.13")).status == "completed"
+    assert again.ask(GetJob("1")).reason == "of 13 tasks 1 missing"
+
+
+def test_a_job_that_has_ended_gets_no_task_again_when_the_last_one_is_missing() -> None:
+    core = world()
+    core.run_all()
+    again = without(core, ids.task_id(job_id(core), 7))
+    again.settle()
+    assert len(again.state.rows["task"]) == 6
+    assert again.ask(GetJob("1")).status == "completed"
+
+
+def test_what_fails_without_its_stage_is_tried_no_more() -> None:
+    core = world()
+    attempt = core.held()[0].attempt_id
+    again = without(core, ids.stage_id(job_id(core), 0))
+    assert again.report(attempt, Happening.FAILED, message="no") == ""
+    seen = again.ask(GetTask("1.1"))
+    assert (seen.status, seen.reason) == ("failed", "no")
+
+
+def test_an_attempt_at_a_task_that_is_missing_holds_nobody_up() -> None:
+    core = world()
+    (worker,) = core.state.each(Worker)
+    attempt = core.held()[0].attempt_id
+    again = without(core, ids.task_id(job_id(core), 1))
+    assert again.ask(ListWorkers()).items[0].held == 1
+    answered = again.apply(Heartbeat(worker.id, worker.incarnation, (attempt,)))
+    assert answered.foreign == (attempt,)
+    assert again.report(attempt) == "no such attempt"
+    again.advance(limits.LEASE_MS)
+    assert again.ask(ListWorkers()).items[0].status == "lost"
 
 
 def test_without_a_job() -> None:

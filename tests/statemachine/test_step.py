@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from importlib import import_module
 
 import attrs
 import pytest
 
 from orchestra.errors import Defect, NotFound
-from orchestra.statemachine import Stimulus, answers, commands, load, queries, reports, step
-from orchestra.statemachine.commands import CancelJob, Command, StageDraft, SubmitJob
+from orchestra.statemachine import Stimulus, answers, commands, jobs, load, queries, reports, step
+from orchestra.statemachine.commands import CancelJob, Command, PauseJob, StageDraft, SubmitJob
 from orchestra.statemachine.ids import (
     attempt_id,
     decode,
@@ -22,6 +23,7 @@ from orchestra.statemachine.ids import (
     task_of,
 )
 from orchestra.statemachine.lifecycles import AttemptStatus
+from orchestra.statemachine.queries import GetJob
 from orchestra.statemachine.records import Attempt, evolve
 from orchestra.statemachine.step import HANDLERS
 from orchestra.statemachine.story import Moved, Told
@@ -55,6 +57,24 @@ def test_a_refusal_is_a_value_and_leaves_no_trace() -> None:
     assert isinstance(outcome.reply, NotFound)
     assert (outcome.changes, outcome.effects, outcome.story) == ({}, (), ())
     assert snapshot(core.state) == before
+
+
+def test_a_refusal_that_comes_half_way_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pause_two(tx: Transaction, command: PauseJob) -> object:
+        jobs.pause(tx, command)
+        return jobs.pause(tx, PauseJob("no-such-job"))
+
+    core = Core()
+    accepted = core.submit()
+    before = snapshot(core.state)
+    module = import_module("orchestra.statemachine.step")  # the package exports its function
+    with monkeypatch.context() as replaced:
+        replaced.setattr(module, "HANDLERS", {PauseJob: pause_two})
+        outcome = step(core.state, Stimulus(PauseJob(accepted.job_id), 5, 1))
+    assert isinstance(outcome.reply, NotFound)
+    assert snapshot(core.state) == before
+    core.join()
+    assert core.ask(GetJob("1")).status == "running", "nor does it look paused to the scheduler"
 
 
 def test_an_edge_that_is_not_in_the_table_is_a_defect() -> None:
