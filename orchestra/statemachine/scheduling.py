@@ -85,19 +85,21 @@ def head(state: State, shape: Shape) -> Rank | None:
     heap = index.ready[shape]
     while heap:
         entry = heap[0]
-        if index.offered.get(entry[3]) != entry:
-            heapq.heappop(heap)
-            continue
-        stage = state.find(Stage, entry[3])
-        job = state.find(Job, ids.job_of(entry[3]))
-        queue = index.queues.get(entry[3])
-        if stage is None or job is None or not queue or job.status not in JOB_SCHEDULABLE:
-            heapq.heappop(heap)
+        if index.offered.get(entry[3]) == entry:
+            if _may_start(state, entry):
+                return entry
             del index.offered[entry[3]]
-            continue
-        return entry
+        heapq.heappop(heap)
     del index.ready[shape]
     return None
+
+
+def _may_start(state: State, entry: Rank) -> bool:
+    """Whether the stage of an entry has tasks that may be given out."""
+    stage = state.find(Stage, entry[3])
+    job = state.find(Job, ids.job_of(entry[3]))
+    queued = bool(state.index.queues.get(entry[3]))
+    return queued and stage is not None and job is not None and job.status in JOB_SCHEDULABLE
 
 
 def heads(state: State) -> list[tuple[Rank, Shape]]:
@@ -113,8 +115,13 @@ def heads(state: State) -> list[tuple[Rank, Shape]]:
 
 def reservations(state: State, now_ms: int) -> dict[str, str]:
     """Workers kept free for tasks that waited too long for room: worker id → task id. Recomputed, never stored."""
+    return _reserved(state, heads(state), now_ms)
+
+
+def _reserved(state: State, ahead: list[tuple[Rank, Shape]], now_ms: int) -> dict[str, str]:
+    """As `reservations`, for the first so many heads: what they are given does not depend on those behind them."""
     reserved: dict[str, str] = {}
-    for entry, shape in heads(state):
+    for entry, shape in ahead:
         task_id = state.index.queues[entry[3]][0]
         task = state.find(Task, task_id)
         if task is None or now_ms - task.queued_at_ms < state.settings.reserve_after_ms:
@@ -158,13 +165,8 @@ def _choose(state: State, now_ms: int) -> tuple[str, Worker, int] | None:
         worker = _first_fit(state, shape, {})
         if worker is None:
             continue
-        if number and _anyone_reserves(state, candidates[:number], now_ms):
-            mine = state.index.queues[entry[3]][0]
-            reserved = {
-                worker_id: task_id
-                for worker_id, task_id in reservations(state, now_ms).items()
-                if task_id != mine
-            }
+        reserved = _reserved(state, candidates[:number], now_ms)
+        if worker.id in reserved:
             worker = _first_fit(state, shape, reserved)
             if worker is None:
                 continue
@@ -185,14 +187,6 @@ def _in_a_row(state: State, candidates: list[tuple[Rank, Shape]], worker: Worker
     if len(index.free) > 1 or any(other < ahead for other in others):
         return 1
     return min(len(index.queues[entry[3]]), room(state, worker, shape))
-
-
-def _anyone_reserves(state: State, ahead: list[tuple[Rank, Shape]], now_ms: int) -> bool:
-    for entry, _ in ahead:
-        task = state.find(Task, state.index.queues[entry[3]][0])
-        if task is not None and now_ms - task.queued_at_ms >= state.settings.reserve_after_ms:
-            return True
-    return False
 
 
 def _first_fit(state: State, shape: Shape, reserved: dict[str, str]) -> Worker | None:
@@ -252,5 +246,13 @@ def ahead_of(state: State, task: Task, stage: Stage, job: Job) -> int:
     shape = shape_of(stage)
     rank = job.submitted_at_ms - (job.priority + stage.priority) * state.settings.aging_ms
     mine: Rank = (rank, job.number, task.position, stage.id)
+    offered = state.index.offered
     entries = set(state.index.ready.get(shape, ()))
-    return sum(1 for entry in entries if entry < mine and entry[3] != stage.id)
+    return sum(
+        1
+        for entry in entries
+        if entry < mine
+        and entry[3] != stage.id
+        and offered.get(entry[3]) == entry
+        and _may_start(state, entry)
+    )
