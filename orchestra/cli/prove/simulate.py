@@ -8,6 +8,7 @@ from collections.abc import Generator
 from contextlib import closing
 from typing import Annotated
 
+import attrs
 from cyclopts import Parameter
 
 from orchestra.cli import exits, speech
@@ -16,7 +17,7 @@ from orchestra.errors import Malformed
 from orchestra.testing.diagram import drawn
 from orchestra.testing.proof_page import Evidence
 from orchestra.testing.simulation.campaign import Tally, campaign, play_seed
-from orchestra.testing.simulation.plan import Keeping
+from orchestra.testing.simulation.plan import Backend, Keeping
 from orchestra.testing.simulation.simulation import Failed
 
 SIMULATIONS_MAX = 1_000_000_000
@@ -24,6 +25,14 @@ PROCESSES_MAX = 1_024
 HOUR_MS = 3_600_000
 TOLD_EVERY = 1_000
 """A sign of life in a long campaign."""
+
+
+@attrs.frozen(slots=True)
+class _Chosen:
+    """What is the same in all simulations of a campaign."""
+
+    store: Keeping | None
+    backend: Backend
 
 
 def simulate(
@@ -39,6 +48,9 @@ def simulate(
             help="Where servers keep everything: memory, or sqlite for the real store on a simulated drive. [default: drawn]"
         ),
     ] = None,
+    backend: Annotated[
+        Backend, Parameter(help="On whose event loops everything runs.")
+    ] = "asyncio",
     diagram: Annotated[bool, Parameter(help="Show what happened, for one simulation.")] = False,
     write: Write = None,
     json: Json = False,
@@ -57,18 +69,21 @@ def simulate(
             raise Malformed(f"must be from 1 to {most}, not {number}", where=name)
     if diagram and simulations != 1:
         raise Malformed("a diagram is of one: add --simulations 1", where="--diagram")
+    chosen = _Chosen(store, backend)
     if diagram:
-        return _shown(seed, store)
+        return _shown(seed, chosen)
     began_s = time.monotonic()
     processes = processes or os.cpu_count() or 1
-    tally = played(campaign(simulations, seed=seed, processes=processes, store=store))
+    tally = played(
+        campaign(simulations, seed=seed, processes=processes, store=store, backend=backend)
+    )
     if tally.broken:
         broken = tally.broken[0]
-        _shown(broken.seed, store)
+        _shown(broken.seed, chosen)
         speech.put(f"{speech.clean(broken.why)}\nsee it again:")
-        speech.put(f"{_called(broken.seed, 1, store)} --diagram")
+        speech.put(f"{_called(broken.seed, 1, chosen)} --diagram")
         return exits.FAILED
-    evidence = _evidence(tally, seed, time.monotonic() - began_s, store)
+    evidence = _evidence(tally, seed, time.monotonic() - began_s, chosen)
     return conclude(evidence, proved=True, page=write, json=json)
 
 
@@ -90,14 +105,15 @@ def played(tallies: Generator[Tally]) -> Tally:
     return reached
 
 
-def _called(seed: int, simulations: int, store: Keeping | None) -> str:
+def _called(seed: int, simulations: int, chosen: _Chosen) -> str:
     words = f"python -m orchestra prove simulate --simulations {simulations} --seed {seed}"
-    return f"{words} --store {store}" if store else words
+    words += f" --store {chosen.store}" if chosen.store else ""
+    return words + (f" --backend {chosen.backend}" if chosen.backend != "asyncio" else "")
 
 
-def _shown(seed: int, store: Keeping | None) -> int:
+def _shown(seed: int, chosen: _Chosen) -> int:
     try:
-        plan, done = play_seed(seed, store)
+        plan, done = play_seed(seed, chosen.store, chosen.backend)
     except Failed as failed:
         speech.put(drawn(failed.lines))
         speech.put(f"{type(failed.cause).__name__}: {speech.clean(str(failed.cause))}")
@@ -107,7 +123,7 @@ def _shown(seed: int, store: Keeping | None) -> int:
     return exits.OK
 
 
-def _evidence(tally: Tally, seed: int, seconds: float, store: Keeping | None) -> Evidence:
+def _evidence(tally: Tally, seed: int, seconds: float, chosen: _Chosen) -> Evidence:
     hours = tally.simulated_ms / HOUR_MS
     figures = (
         ("simulations", f"{tally.simulations:,}, of which {tally.twice:,} were played twice"),
@@ -120,13 +136,12 @@ def _evidence(tally: Tally, seed: int, seconds: float, store: Keeping | None) ->
         *_drive_figures(tally),
         ("violations", "0"),
     )
-    real = store == "sqlite"
+    real, trio = chosen.store == "sqlite", chosen.backend == "trio"
+    whole = "The whole system with its real store" if real else "The whole system"
     return Evidence(
-        name="simulate-sqlite" if real else "simulate",
-        title="The whole system with its real store, simulated"
-        if real
-        else "The whole system, simulated",
-        command=_called(seed, tally.simulations, store),
+        name="simulate" + "-sqlite" * real + "-trio" * trio,
+        title=f"{whole}, simulated on trio" if trio else f"{whole}, simulated",
+        command=_called(seed, tally.simulations, chosen),
         figures=figures,
         seeds=f"{seed} to {seed + tally.simulations - 1}",
         result="No simulation broke an invariant, and each that was played twice gave the same story and the same rows.",

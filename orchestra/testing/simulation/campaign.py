@@ -13,7 +13,7 @@ import attrs
 
 from orchestra.testing import faults
 from orchestra.testing.simulation.cluster import Shape
-from orchestra.testing.simulation.plan import Keeping, Plan, draw
+from orchestra.testing.simulation.plan import Backend, Keeping, Plan, draw
 from orchestra.testing.simulation.sample import Scenario, sample_app
 from orchestra.testing.simulation.simulation import Failed, Simulated, play
 
@@ -71,32 +71,36 @@ def drawn_shape(seed: int) -> Shape:
     )
 
 
-def play_seed(seed: int, store: Keeping | None = None) -> tuple[Plan, Simulated]:
+def play_seed(
+    seed: int, store: Keeping | None = None, backend: Backend = "asyncio"
+) -> tuple[Plan, Simulated]:
     """Play the sample under the plan of a seed, in which ``store`` is drawn unless it is given. Raises `Failed`."""
     shape = drawn_shape(seed)
-    plan = draw(seed, faults.ALL, shape.names, store)
+    plan = draw(seed, faults.ALL, shape.names, store, backend)
     return plan, play(Scenario(shape.tasks), shape, plan)
 
 
-def chunk(first: int, count: int, store: Keeping | None = None) -> Tally:
+def chunk(
+    first: int, count: int, store: Keeping | None = None, backend: Backend = "asyncio"
+) -> Tally:
     """Play the simulations of ``count`` seeds from ``first`` on; ends with the first that is broken."""
     total = Tally()
     for seed in range(first, first + count):
-        total += _one(seed, store)
+        total += _one(seed, store, backend)
         if total.broken:
             break
     return total
 
 
-def _one(seed: int, store: Keeping | None) -> Tally:
+def _one(seed: int, store: Keeping | None, backend: Backend) -> Tally:
     began_s = time.process_time()
     twice = seed % TWICE_EVERY == 0
     try:
-        plan, done = play_seed(seed, store)
-        again = play_seed(seed, store)[1] if twice else done
+        plan, done = play_seed(seed, store, backend)
+        again = play_seed(seed, store, backend)[1] if twice else done
     except Failed as failed:
         shape = drawn_shape(seed)
-        told = str(draw(seed, faults.ALL, shape.names, store))
+        told = str(draw(seed, faults.ALL, shape.names, store, backend))
         why = f"{type(failed.cause).__name__}: {failed.cause}"
         return Tally(simulations=1, broken=(Broken(seed, told, why),))
     broken: tuple[Broken, ...] = ()
@@ -118,7 +122,12 @@ def _one(seed: int, store: Keeping | None) -> Tally:
 
 
 def campaign(
-    simulations: int, *, seed: int = 1, processes: int = 1, store: Keeping | None = None
+    simulations: int,
+    *,
+    seed: int = 1,
+    processes: int = 1,
+    store: Keeping | None = None,
+    backend: Backend = "asyncio",
 ) -> Generator[Tally]:
     """
     Play ``simulations`` simulations from ``seed`` on; yields the sum so far, and ends after a chunk with a broken one. Closing it gives up
@@ -129,7 +138,7 @@ def campaign(
     total = Tally()
     if processes == 1:
         for first, count in zip(starts, counts, strict=True):
-            total += chunk(first, count, store)
+            total += chunk(first, count, store, backend)
             yield total
             if total.broken:
                 return
@@ -137,7 +146,8 @@ def campaign(
     # Spawned, not forked: the caller may have threads.
     pool = ProcessPoolExecutor(processes, get_context("spawn"), _leave_interrupts_to_the_caller)
     try:
-        for tally in pool.map(chunk, starts, counts, [store] * len(starts)):
+        chunks = len(starts)
+        for tally in pool.map(chunk, starts, counts, [store] * chunks, [backend] * chunks):
             total += tally
             yield total
             if total.broken:

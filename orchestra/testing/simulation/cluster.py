@@ -8,9 +8,8 @@ callables; all that differs is what the operating system would have given them.
 from __future__ import annotations
 
 import traceback
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from contextvars import Context
 from random import Random
 from typing import Any, Literal, cast
 
@@ -27,15 +26,15 @@ from orchestra.runtime.clock import SteadyClock
 from orchestra.runtime.orchestrator import Orchestrator
 from orchestra.statemachine.commands import Reconfigure
 from orchestra.testing.simulation.disk import Disk, MemoryDisk
-from orchestra.testing.simulation.loop import Process, SimulatedLoop
 from orchestra.testing.simulation.network import Network
 from orchestra.testing.simulation.plan import Plan
 from orchestra.testing.simulation.sqlite_disk import SqliteDisk
 from orchestra.testing.simulation.truth import Truth, WatchedEngine
+from orchestra.testing.simulation.world import MachineProcess
+from orchestra.testing.simulation.worlds import Program, World
 from orchestra.transports.connect import connect
 from orchestra.transports.door import Door
 from orchestra.transports.policy import policy_for
-from orchestra.transports.serve import serve
 from orchestra.worker.agent import Agent
 from orchestra.worker.session import WorkerReplaced
 
@@ -53,9 +52,11 @@ CAPACITY = (("cpu", 4_000), ("memory", 1_000 * (8 << 30)))
 
 SET_UP_AGAIN_S = 0.5
 
+DRAIN_MS = 2_000
+"""A worker that is told to leave gives what it runs so long."""
+
 PORT = 8_440
 SERVER = "server"
-PEOPLE = "people"
 
 Transport = Literal["websocket", "http"]
 
@@ -102,16 +103,17 @@ class Cluster:
     All machines.
 
     Args:
-        loop: On which everything runs.
+        world: On which everything runs.
         shape: What there is.
         plan: Its seed and latency; its troubles are made by `troubles`.
     """
 
-    def __init__(self, loop: SimulatedLoop, shape: Shape, plan: Plan) -> None:
-        self.loop = loop
+    def __init__(self, world: World, shape: Shape, plan: Plan) -> None:
+        self.world = world
         self.shape = shape
         self.rng = Random(f"cluster {plan.seed}")
-        self.network = Network(loop, Random(f"network {plan.seed}"), plan.latency_ms / 1_000)
+        self.network = Network(world, Random(f"network {plan.seed}"), plan.latency_ms / 1_000)
+        world.network = self.network
         strict = shape.fence == "strict"
         self.truth = Truth(self.now_ms, self.is_asleep, strict=strict)
         self.disk: Disk
@@ -121,8 +123,8 @@ class Cluster:
             rng = Random(f"disk {plan.seed}")
             self.disk = MemoryDisk(rng, self._crash_server, self.truth.committed)
         self.wall_step_s = 0.0
-        self.processes: dict[str, Process] = {}
-        self.graves: list[Process] = []
+        self.processes: dict[str, MachineProcess] = {}
+        self.graves: list[MachineProcess] = []
         self.rates: dict[str, float] = {}
         """How fast the clocks of machines go, where they do not go right."""
         self.gone: set[str] = set()
@@ -133,7 +135,7 @@ class Cluster:
 
     def now_ms(self) -> int:
         """Simulated milliseconds from the start."""
-        return round(self.loop.now_s * 1_000)
+        return round(self.world.now_s * 1_000)
 
     def is_asleep(self, place: str) -> bool:
         """Whether a place is frozen, or was until a moment ago, or has a clock too slow for any fence."""
@@ -142,7 +144,7 @@ class Cluster:
         process = self.processes.get(place)
         if process is not None and process.frozen:
             return True
-        return self.loop.now_s - self._thawed.get(place, -WAKING_S) < WAKING_S
+        return self.world.now_s - self._thawed.get(place, -WAKING_S) < WAKING_S
 
     # processes ------------------------------------------------------------------------------------------------------
 
@@ -153,18 +155,16 @@ class Cluster:
             return
         if place in self.gone:
             return
-        process = self.processes[place] = Process(self.loop, place)
+        process = self.processes[place] = self.world.process(place)
         process.skew(self.rates.get(place, 1.0))
         self._lives[place] = self._lives.get(place, 0) + 1
         self.truth.tell(place, "starts")
-        program = self._serve() if place == SERVER else self._work(place)
-        self.loop.create_task(self._lived(place, process, program), context=process.context())
+        program = self._serve if place == SERVER else lambda: self._work(place)
+        self.world.start(process, lambda: self._lived(place, process, program))
 
-    async def _lived(
-        self, place: str, process: Process, program: Coroutine[Any, Any, None]
-    ) -> None:
+    async def _lived(self, place: str, process: MachineProcess, program: Program) -> None:
         try:
-            await program
+            await program()
         except WorkerReplaced:
             self.truth.tell(place, "was replaced")
         except Exception as error:  # noqa: BLE001 - whatever it is, a program that ends by it is a finding
@@ -200,7 +200,7 @@ class Cluster:
         if process is not None and process.alive:
             process.skew(rate)
 
-    def _bury(self, place: str, process: Process, *, silent: bool) -> None:
+    def _bury(self, place: str, process: MachineProcess, *, silent: bool) -> None:
         process.kill()
         self.graves.append(process)
         self.network.died(process, silent=silent)
@@ -221,11 +221,11 @@ class Cluster:
         process.freeze()
         self.later(seconds, lambda: self.thaw(place, process))
 
-    def thaw(self, place: str, process: Process) -> None:
+    def thaw(self, place: str, process: MachineProcess) -> None:
         """SIGCONT."""
         if process.alive and process.frozen:
             self.truth.tell(place, "thaws")
-            self._thawed[place] = self.loop.now_s
+            self._thawed[place] = self.world.now_s
             process.thaw()
 
     def drain(self, place: str) -> None:
@@ -233,11 +233,11 @@ class Cluster:
         process, agent = self.processes.get(place), self._agents.get(place)
         if process is not None and process.alive and agent is not None:
             self.truth.tell(place, "is told to leave")
-            self.loop.create_task(agent.drain(2_000), context=process.context())
+            self.world.beside(process, lambda: agent.drain(DRAIN_MS))
 
     def later(self, seconds: float, action: Any) -> None:
         """Do something to the machines, from outside of all."""
-        self.loop.call_later(seconds, action, context=Context())
+        self.world.at(self.world.now_s + seconds, action)
 
     def heal(self) -> None:
         """Nothing goes wrong any more, and everything that was stopped goes on."""
@@ -256,7 +256,7 @@ class Cluster:
 
     async def _serve(self) -> None:
         clock = SteadyClock(
-            lambda: EPOCH_S + self.loop.now_s + self.wall_step_s, monotonic_s=self.loop.time
+            lambda: EPOCH_S + self.world.now_s + self.wall_step_s, monotonic_s=self.world.time
         )
         seeds = Seeds(Random(f"seeds {self.rng.random()}"))
         store = await self.disk.open()
@@ -269,8 +269,8 @@ class Cluster:
             await group.start(orchestrator.run)
             await self._set_up(orchestrator)
             app = http_api(orchestrator, policy=policy)
-            door = Door(app, open_gate(config, policy), clock=self.loop.time)
-            await serve(door, config, stopping=app.close_streams)
+            door = Door(app, open_gate(config, policy), clock=self.world.time)
+            await self.world.serve(door, config, app.close_streams)
 
     async def _set_up(self, orchestrator: Orchestrator) -> None:
         while True:
@@ -295,7 +295,7 @@ class Cluster:
             host={},
             session=f"{name}-{self._lives[name]}",
             fence=self.shape.fence,
-            clock=self.loop.time,
+            clock=self.world.time,
             vitals=None,
             rng=Random(f"{name} {self.rng.random()}"),
         )

@@ -21,6 +21,7 @@ from orchestra.testing.simulation.plan import (
     LATENCIES_MS,
     TROUBLE_MS_MAX,
     TROUBLES_MAX,
+    Backend,
     Keeping,
     Plan,
     Trouble,
@@ -46,6 +47,7 @@ def simulate(
     fence: Literal["strict", "patient"] = "strict",
     losses_max: int = 100,
     store: Keeping | None = None,
+    backend: Backend = "asyncio",
     plan: str = "",
 ) -> Callable[[Test], Callable[[], None]]:
     """
@@ -67,6 +69,8 @@ def simulate(
             reach: a test with that figure has to expect jobs that fail.
         store: Where the server keeps everything: ``memory``, or ``sqlite`` for the real store on a simulated drive, from which a power
             cut takes what was not flushed. Left out, some plans have the one and some the other.
+        backend: On whose event loops everything runs, ``asyncio`` or ``trio``. On trio a small server of the same protocols takes the
+            place of the real one, which is for asyncio; all else is the same.
         plan: Play this one only, as it was printed. The environment variable ``ORCHESTRA_PLAN`` does the same.
 
     Raises:
@@ -80,7 +84,8 @@ def simulate(
         )
     shape = Shape(app.tasks, workers, slots, transport, fence, losses_max)
 
-    return lambda test: _searching(test, shape, plans(faults, shape.names, store), examples, plan)
+    drawn_plans = plans(faults, shape.names, store, backend)
+    return lambda test: _searching(test, shape, drawn_plans, examples, plan)
 
 
 def _searching(
@@ -162,14 +167,19 @@ def smaller(test: Test, shape: Shape, plan: Plan) -> Plan:
 
 
 def plans(
-    faults: frozenset[str], workers: Sequence[str], store: Keeping | None = None
+    faults: frozenset[str],
+    workers: Sequence[str],
+    store: Keeping | None = None,
+    backend: Backend = "asyncio",
 ) -> st.SearchStrategy[Plan]:
     """Plans with these faults, and this store; without one, with either."""
+    loops = st.just(backend)
     # Those that come first are the smaller ones, and met more often.
     stores = st.sampled_from([store] if store else ["memory", "memory", "memory", "sqlite"])
     none: st.SearchStrategy[tuple[Trouble, ...]] = st.just(())
     if not faults:
-        return st.builds(Plan, st.integers(0, SEEDS), st.sampled_from(LATENCIES_MS), none, stores)
+        latencies = st.sampled_from(LATENCIES_MS)
+        return st.builds(Plan, st.integers(0, SEEDS), latencies, none, stores, loops)
 
     def trouble(kind: str, at_ms: int, which: int, lasts_ms: int, number: int) -> Trouble:
         places = places_of(kind, workers)
@@ -189,4 +199,5 @@ def plans(
         st.sampled_from(LATENCIES_MS),
         st.lists(troubles, max_size=TROUBLES_MAX).map(lambda each: tuple(sorted(each))),
         stores,
+        loops,
     )

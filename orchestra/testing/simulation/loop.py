@@ -13,23 +13,24 @@ import contextvars
 import heapq
 import selectors
 from collections.abc import Callable
-from contextvars import Context, ContextVar, copy_context
+from contextvars import Context, copy_context
 from typing import Any, Self, TypeVarTuple, Unpack
 
 import attrs
 
+from orchestra.testing.simulation.world import (
+    MOMENT_S,
+    PROCESS,
+    TURN_S,
+    TURNS_MAX,
+    MachineProcess,
+    Stuck,
+)
+
 Ts = TypeVarTuple("Ts")
-
-PROCESS: ContextVar[Process | None] = ContextVar("orchestra.simulation.process", default=None)
-"""The simulated process that runs now; None outside of all."""
-
 
 SWEEP_EVERY = 1_000
 """Tasks that have ended are let go after so many new ones."""
-
-
-class Stuck(AssertionError):
-    """Nothing will ever happen again, and somebody still waits."""
 
 
 @attrs.define(slots=True, eq=False)
@@ -42,9 +43,9 @@ class _Planned:
     handle: asyncio.Handle | None = None
 
 
-class Process:
+class Process(MachineProcess):
     """
-    A simulated process.
+    A simulated process on this loop.
 
     Args:
         loop: Where its callbacks run.
@@ -52,57 +53,34 @@ class Process:
     """
 
     def __init__(self, loop: SimulatedLoop, name: str) -> None:
-        self.name = name
-        self.alive = True
-        self.frozen = False
+        super().__init__(name)
         self._loop = loop
         self._held: list[_Planned] = []
         self._context = contextvars.copy_context()
         self._context.run(PROCESS.set, self)
-        self.rate = 1.0
-        """How fast its machine's clock goes."""
-        self._since_s = (0.0, 0.0)
-        """A moment of the world, and what the machine's clock showed then."""
         self.buried: list[_Planned] = []
         """What a killed process would have done. Kept, so that nothing of it is collected and cleaned up half-way."""
 
-    def shown_s(self, now_s: float) -> float:
-        """What its machine's clock shows at a moment of the world."""
-        world_s, shown_s = self._since_s
-        return shown_s + (now_s - world_s) * self.rate
-
-    def world_s(self, when_s: float) -> float:
-        """The moment at which its machine's clock shows ``when_s``."""
-        world_s, shown_s = self._since_s
-        return world_s + (when_s - shown_s) / self.rate
-
     def skew(self, rate: float) -> None:
-        """From now on its machine's clock goes so fast: all that it waits for comes sooner, or later."""
+        """As `MachineProcess.skew`."""
         waits = [(handle, self.shown_s(handle.when())) for handle in self._loop.timers_of(self)]
-        now_s = self._loop.now_s
-        self._since_s = (now_s, self.shown_s(now_s))
-        self.rate = rate
+        self.turn_clock(self._loop.now_s, rate)
         self._loop.put_off([(handle, self.world_s(when_s)) for handle, when_s in waits])
 
     def context(self) -> Context:
         """A context of this process."""
         return self._context.copy()
 
-    def freeze(self) -> None:
-        """Nothing of it runs until `thaw`."""
-        self.frozen = True
-
     def thaw(self) -> None:
-        """It goes on; what would have happened meanwhile happens now, in order."""
-        self.frozen = False
+        """As `MachineProcess.thaw`."""
+        super().thaw()
         held, self._held = self._held, []
         for planned in held:
             self._loop.plan(planned)
 
     def kill(self) -> None:
-        """Nothing of it ever runs again."""
-        self.alive = False
-        self.frozen = False
+        """As `MachineProcess.kill`."""
+        super().kill()
         self.buried += self._held
         self._held = []
 
@@ -126,6 +104,11 @@ class Process:
             planned.callback(*planned.args)
 
 
+def _process_of(context: Context) -> Process | None:
+    process = context.get(PROCESS)
+    return process if isinstance(process, Process) else None
+
+
 class _Task(asyncio.Task[Any]):
     """A task whose place in a set does not depend on its address: sets of tasks are cancelled in the same order at every run."""
 
@@ -140,17 +123,6 @@ class _Task(asyncio.Task[Any]):
 
     def __hash__(self) -> int:
         return self.number
-
-
-TURN_S = 1e-9
-"""
-Each turn of the loop takes so long: who waits until a time that lies less than asyncio's resolution ahead is woken at once, and looks
-again, for ever if the clock stood still.
-"""
-
-MOMENT_S = 1e-6
-TURNS_MAX = 200_000
-"""Busier than this within a moment is a circle."""
 
 
 class SimulatedLoop(asyncio.SelectorEventLoop):
@@ -188,7 +160,7 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
 
     def plan(self, planned: _Planned) -> asyncio.Handle:
         """Plan a callback of a process for now."""
-        process = planned.context.get(PROCESS)
+        process = _process_of(planned.context)
         if process is None:
             return super().call_soon(planned.callback, *planned.args, context=planned.context)
         return super().call_soon(process.step, planned, context=planned.context)
@@ -202,7 +174,7 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         """As in any loop."""
         self.callbacks += 1
         context = copy_context() if context is None else context
-        process = context.get(PROCESS)
+        process = _process_of(context)
         if process is None:
             return super().call_soon(callback, *args, context=context)
         planned = _Planned(callback, args, context)
@@ -218,7 +190,7 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
     ) -> asyncio.TimerHandle:
         """As in any loop."""
         context = copy_context() if context is None else context
-        process = context.get(PROCESS)
+        process = _process_of(context)
         if process is None:
             return super().call_at(when, callback, *args, context=context)
         planned = _Planned(callback, args, context)

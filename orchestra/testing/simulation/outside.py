@@ -1,4 +1,4 @@
-"""What would reach beyond a simulation, put in its place: threads, ports, logs, clocks, and the order of sets."""
+"""What would reach beyond a simulation, put in its place: threads, logs, clocks, and the order of sets."""
 
 from __future__ import annotations
 
@@ -18,18 +18,15 @@ import attrs
 
 from orchestra.engines import context as engine_context
 from orchestra.storage import sqlite, sqlite_files
-from orchestra.testing.simulation.cluster import PORT
 from orchestra.testing.simulation.disk import Disk
 from orchestra.testing.simulation.drive import Drive
-from orchestra.testing.simulation.loop import SimulatedLoop
-from orchestra.testing.simulation.network import Port
 from orchestra.testing.simulation.sqlite_disk import SqliteDisk
-from orchestra.transports import serve as serving
+from orchestra.testing.simulation.worlds import World
 
 
 @contextmanager
-def outside_of_time(loop: SimulatedLoop) -> Generator[None]:
-    """What would reach beyond the loop: threads run in it, and ports are its own."""
+def outside_of_time(world: World) -> Generator[None]:
+    """What would reach beyond the loops: threads run in them, and logs are nobody's."""
 
     async def inline(function: Callable[..., Any], *args: object, **_: object) -> Any:
         await anyio.lowlevel.checkpoint()
@@ -41,29 +38,27 @@ def outside_of_time(loop: SimulatedLoop) -> Generator[None]:
         mock.patch.object(log, "propagate", False),
         mock.patch.object(anyio.to_thread, "run_sync", inline),
         mock.patch.object(anyio.from_thread, "check_cancelled"),
-        _numbered_scopes(),
-        mock.patch.object(serving, "_bind", return_value=[Port("127.0.0.1", PORT)]),
-        mock.patch.object(engine_context, "time", _LoopTime(loop)),
+        mock.patch.object(engine_context, "time", _WorldTime(world)),
     ):
         yield
 
 
 @contextmanager
-def real_store(loop: SimulatedLoop, disk: Disk) -> Generator[None]:
+def real_store(world: World, disk: Disk) -> Generator[None]:
     """The real store measures how long its drive takes, and moves its log when it is long."""
     if not isinstance(disk, SqliteDisk):
         yield
         return
     with (
-        mock.patch.object(sqlite, "time", _DriveTime(loop, disk.drive)),
+        mock.patch.object(sqlite, "time", _DriveTime(world, disk.drive)),
         mock.patch.object(sqlite_files, "CHECKPOINT_PAGES", disk.checkpoint_pages),
     ):
         yield
 
 
 @contextmanager
-def _numbered_scopes() -> Generator[None]:
-    """Scopes stand in sets, and are cancelled in their order: it must not depend on where in memory they are."""
+def numbered_scopes() -> Generator[None]:
+    """On asyncio scopes stand in sets, and are cancelled in their order: it must not depend on where in memory they are."""
     # The class of the backend; the public name makes one of it inside a loop only.
     kind: Any = import_module("anyio._backends._asyncio").CancelScope
     numbers: dict[int, int] = {}
@@ -85,17 +80,17 @@ def _numbered_scopes() -> Generator[None]:
 
 
 @attrs.frozen(slots=True)
-class _LoopTime:
-    loop: SimulatedLoop
+class _WorldTime:
+    world: World
 
     def monotonic(self) -> float:
-        return self.loop.time()
+        return self.world.time()
 
 
 @attrs.frozen(slots=True)
 class _DriveTime:
-    loop: SimulatedLoop
+    world: World
     drive: Drive
 
     def perf_counter(self) -> float:
-        return self.loop.now_s + self.drive.busy_s
+        return self.world.now_s + self.drive.busy_s

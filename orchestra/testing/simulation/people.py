@@ -37,6 +37,9 @@ class PatientAsker:
             try:
                 return await call()
             except (Unavailable, OSError):
+                if self._truth.first is not None:
+                    # Such as a server that crashes at each start: nobody would ever be answered.
+                    raise self._truth.first from None
                 await anyio.sleep(AGAIN_S)
 
     async def ask(self, command: Command[R], *, key: str = "") -> R:

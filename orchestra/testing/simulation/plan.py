@@ -21,6 +21,9 @@ SQLITE_SHARE = 0.25
 Keeping = Literal["memory", "sqlite"]
 STORES: tuple[Keeping, ...] = get_args(Keeping)
 
+Backend = Literal["asyncio", "trio"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+
 _TROUBLE = re.compile(r"([a-z_]+)@(\d+):([a-z0-9]+):(\d+):(\d+)")
 
 
@@ -57,16 +60,19 @@ class Plan:
         latency_ms: The longest that bytes are on their way when nothing is wrong.
         troubles: What goes wrong.
         store: Where the server keeps everything: in ``memory``, or with the real store in ``sqlite`` on a simulated drive.
+        backend: Whose event loops everything runs on.
     """
 
     seed: int
     latency_ms: int = 10
     troubles: tuple[Trouble, ...] = ()
     store: Keeping = "memory"
+    backend: Backend = "asyncio"
 
     def __str__(self) -> str:
         words = [f"seed={self.seed}", f"latency={self.latency_ms}"]
         words += [f"store={self.store}"] if self.store != "memory" else []
+        words += [f"backend={self.backend}"] if self.backend != "asyncio" else []
         return " ".join([*words, *map(str, self.troubles)])
 
     @classmethod
@@ -79,6 +85,7 @@ class Plan:
         """
         seed, latency_ms = 0, 10
         store: Keeping = "memory"
+        backend: Backend = "asyncio"
         troubles: list[Trouble] = []
         for word in text.split():
             name, _, number = word.partition("=")
@@ -89,13 +96,15 @@ class Plan:
                 )
             elif name == "store" and number in STORES:
                 store = number
+            elif name == "backend" and number in BACKENDS:
+                backend = number
             elif found is not None:
                 kind, at_ms, place, lasts_ms, which = found.groups()
                 troubles.append(Trouble(int(at_ms), kind, place, int(lasts_ms), int(which)))
             else:
                 remedy = "write it as it was printed: seed=1 latency=10 kill@1200:w1:900:0"
                 raise Malformed(f"{word!r} is no part of a plan", where="plan", remedy=remedy)
-        return cls(seed, latency_ms, tuple(troubles), store)
+        return cls(seed, latency_ms, tuple(troubles), store, backend)
 
 
 _OF_THE_SERVER = frozenset(
@@ -123,7 +132,11 @@ def places_of(kind: str, workers: Sequence[str]) -> tuple[str, ...]:
 
 
 def draw(
-    seed: int, faults: frozenset[str], workers: Sequence[str], store: Keeping | None = None
+    seed: int,
+    faults: frozenset[str],
+    workers: Sequence[str],
+    store: Keeping | None = None,
+    backend: Backend = "asyncio",
 ) -> Plan:
     """
     The plan of a seed: some of the faults, so that those that hide one another are also met alone (swarm testing).
@@ -144,4 +157,4 @@ def draw(
     ]
     latency_ms = rng.choice(LATENCIES_MS)
     drawn: Keeping = "sqlite" if rng.random() < SQLITE_SHARE else "memory"
-    return Plan(seed, latency_ms, tuple(sorted(troubles)), store or drawn)
+    return Plan(seed, latency_ms, tuple(sorted(troubles)), store or drawn, backend)

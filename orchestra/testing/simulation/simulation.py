@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from hashlib import sha256
 from random import Random
 from typing import Any
@@ -21,13 +20,12 @@ from orchestra.testing.diagram import Line
 from orchestra.testing.simulation.cluster import SERVER, Cluster, Shape
 from orchestra.testing.simulation.disk import Wear
 from orchestra.testing.simulation.drive import loaded_dice
-from orchestra.testing.simulation.loop import SimulatedLoop
-from orchestra.testing.simulation.network import Factory
-from orchestra.testing.simulation.outside import outside_of_time, real_store
+from orchestra.testing.simulation.outside import numbered_scopes, outside_of_time, real_store
 from orchestra.testing.simulation.people import PatientAsker
 from orchestra.testing.simulation.plan import Plan
 from orchestra.testing.simulation.troubles import TROUBLES
 from orchestra.testing.simulation.truth import Violated
+from orchestra.testing.simulation.worlds import World
 
 SETTLED_S_MAX = 7 * 24 * 3_600.0
 """Once all has healed, everything has to end within so long."""
@@ -43,11 +41,6 @@ QUIET_S_MAX = 30.0
 
 LOOK_S_MAX = 30.0
 """A condition is looked at after each commit, and at least so often."""
-
-SPINS = 5
-
-UNWINDINGS_MAX = 20
-"""How often what was killed is told to unwind at the end; some of it waits again on its way out."""
 
 CALLBACKS_MAX = 20_000_000
 """More than any simulation needs: one that takes so many goes in a circle."""
@@ -90,7 +83,7 @@ class Simulation:
     @property
     def now_s(self) -> float:
         """Simulated seconds from the start."""
-        return self.cluster.loop.now_s
+        return self.cluster.world.now_s
 
     async def submit(
         self, work: TaskFunction[Any, Any] | Calls[Any] | SubmitJob, *args: object, **kwargs: Any
@@ -124,7 +117,7 @@ class Simulation:
         """Raise the first violation, if there is one."""
         if self.cluster.truth.first is not None:
             raise self.cluster.truth.first
-        if self.cluster.loop.callbacks > CALLBACKS_MAX:
+        if self.cluster.world.callbacks > CALLBACKS_MAX:
             raise Violated("I9: things happen for ever, and nothing ends")
 
     def kill(self, place: str) -> None:
@@ -168,20 +161,37 @@ def play(test: Test, shape: Shape, plan: Plan) -> Simulated:
     Raises:
         Failed: The test raised, or an invariant is broken; with the story as far as it went.
     """
-    loop = _Loop()
-    with outside_of_time(loop), loaded_dice(Random(f"dice {plan.seed}")):
-        cluster = Cluster(loop, shape, plan)
-        loop.network = cluster.network
-        with real_store(loop, cluster.disk), _Ending(loop, cluster):
-            loop.run_until_complete(_played(test, cluster, plan))
-            return _told(loop, cluster)
+    with (
+        _world_of(plan) as world,
+        outside_of_time(world),
+        loaded_dice(Random(f"dice {plan.seed}")),
+    ):
+        cluster = Cluster(world, shape, plan)
+        with real_store(world, cluster.disk), _Ending(world, cluster):
+            world.play(lambda: _played(test, cluster, plan))
+            return _told(world, cluster)
+
+
+@contextmanager
+def _world_of(plan: Plan) -> Generator[World]:
+    """Whatever runs the machines."""
+    if plan.backend == "trio":
+        from orchestra.testing.simulation.trio_world import TrioWorld, seeded_trio
+
+        with seeded_trio(Random(f"trio {plan.seed}")):
+            yield TrioWorld()
+    else:
+        from orchestra.testing.simulation.asyncio_world import AsyncioWorld
+
+        with numbered_scopes():
+            yield AsyncioWorld()
 
 
 @attrs.frozen(slots=True)
 class _Ending:
     """Ends a simulation; what went wrong in it leaves with its story."""
 
-    loop: SimulatedLoop
+    world: World
     cluster: Cluster
 
     def __enter__(self) -> None:
@@ -190,31 +200,17 @@ class _Ending:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         truth = self.cluster.truth
         lines = tuple(truth.lines)
-        _end(self.loop, self.cluster)
+        _end(self.world, self.cluster)
         if isinstance(error, Exception):
             raise Failed(truth.first or error, lines) from error
 
 
-def _told(loop: SimulatedLoop, cluster: Cluster) -> Simulated:
+def _told(world: World, cluster: Cluster) -> Simulated:
     rows = sorted((key, repr(record)) for key, record in cluster.truth.rows.items())
     lines = tuple(cluster.truth.lines)
     digest = sha256(repr((rows, lines, cluster.disk.fingerprint)).encode()).hexdigest()
     disk = cluster.disk
-    return Simulated(cluster.now_ms(), loop.callbacks, disk.commits, lines, digest, disk.wear)
-
-
-class _Loop(SimulatedLoop):
-    """The loop with its network."""
-
-    network: Any = None
-
-    async def create_server(self, protocol_factory: Factory, **kwargs: Any) -> Any:  # type: ignore[override]  # only what is used
-        return self.network.listen(protocol_factory, kwargs["sock"])
-
-    async def create_connection(  # type: ignore[override]  # only what is used
-        self, protocol_factory: Factory, host: str, port: int, **_: Any
-    ) -> Any:
-        return await self.network.connect(protocol_factory, host, port)
+    return Simulated(cluster.now_ms(), world.callbacks, disk.commits, lines, digest, disk.wear)
 
 
 async def _played(test: Test, cluster: Cluster, plan: Plan) -> None:
@@ -259,32 +255,8 @@ async def _settled(simulation: Simulation) -> None:
         await simulation.something(LOOK_S_MAX)
 
 
-def _end(loop: SimulatedLoop, cluster: Cluster) -> None:
+def _end(world: World, cluster: Cluster) -> None:
     """Unwind everything, the killed included, where it can do no harm any more."""
-    loop.set_exception_handler(_unheard)
     cluster.network.heal()
     cluster.disk.shut()
-    for process in (*cluster.graves, *cluster.processes.values()):
-        process.rise()
-    level = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        for _ in range(UNWINDINGS_MAX):
-            # A coroutine has to begin before it can be unwound, and so have those that it begins.
-            for _ in range(SPINS):
-                loop.run_until_complete(asyncio.sleep(0))
-            tasks = loop.unfinished()
-            if not tasks:
-                break
-            for task in tasks:
-                task.cancel()
-            loop.run_until_complete(asyncio.wait(tasks, timeout=60.0))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.run_until_complete(cluster.disk.aclose())
-    finally:
-        logging.disable(level)
-        loop.close()
-
-
-def _unheard(_: asyncio.AbstractEventLoop, __: dict[str, Any]) -> None:
-    """What is said by programs that are cut short is no news."""
+    world.unwind([*cluster.graves, *cluster.processes.values()], cluster.disk.aclose)
