@@ -140,9 +140,9 @@ class Socket(trio.socket.SocketType):
         self._other = ANYWHERE
         self._closed = False
 
-    family = socket.AF_INET  # type: ignore[assignment]  # of all
-    type = socket.SOCK_STREAM  # type: ignore[assignment]
-    proto = 0  # type: ignore[assignment]
+    family = socket.AF_INET  # type: ignore[assignment]  # trio's is a property
+    type = socket.SOCK_STREAM  # type: ignore[assignment]  # trio's is a property
+    proto = 0  # type: ignore[assignment]  # trio's is a property
 
     async def connect(self, address: Any) -> None:
         """As ``socket.connect``."""

@@ -225,13 +225,12 @@ class TrioProcess(MachineProcess):
             raise Unwound
 
         with self.inside():
-            # There is no public way past a shield, and so none that a type checker knows.
             tasks: list[Any] = [] if self._over else [self._runner.main_task]
             for task in tasks:  # grows by those that each has begun
                 tasks += [each for every in task.child_nurseries for each in every.child_tasks]
             for task in tasks:
-                if task._abort_func is not None:  # noqa: SLF001
-                    task._attempt_abort(raise_it)  # noqa: SLF001
+                if task._abort_func is not None:  # noqa: SLF001  # there is no public way past a shield
+                    task._attempt_abort(raise_it)  # noqa: SLF001  # there is no public way past a shield
 
 
 class TrioWorld:
