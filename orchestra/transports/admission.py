@@ -12,8 +12,19 @@ from uvicorn.server import ServerState
 
 from orchestra.config import Limits
 
+try:
+    import resource
+except ImportError:  # Windows has no such limit
+    resource = None
+
 CLOSE_S = 5.0
 """A closed connection whose peer does not take its last bytes is cut after this."""
+
+SPARE_DESCRIPTORS = 32
+"""
+So many of what the process may open stay free of connections: for the store's files, programs, and modules that are loaded late. Of a
+small limit a quarter does.
+"""
 
 LOG = logging.getLogger("orchestra.transports.guard")
 # The server's own lines below this level carry whole request targets, queries included; `door` writes the access log.
@@ -28,6 +39,20 @@ def _is_news(record: logging.LogRecord) -> bool:
 LOG.addFilter(_is_news)
 
 
+def scarce(descriptor: int) -> bool:
+    """Whether a connection with this descriptor uses what is spared. The system gives out the lowest that is free."""
+    if resource is None:
+        return False
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return most != resource.RLIM_INFINITY and descriptor >= most - min(SPARE_DESCRIPTORS, most // 4)
+
+
+def descriptor_of(transport: asyncio.BaseTransport) -> int:
+    """The descriptor of a connection; -1 when it has none (any more)."""
+    opened = transport.get_extra_info("socket")
+    return -1 if opened is None else int(opened.fileno())
+
+
 class Admission:
     """How many connections are open, in all and for each client address."""
 
@@ -37,9 +62,9 @@ class Admission:
         self._by_address: Counter[str] = Counter()
         self.count = 0
 
-    def admit(self, address: str) -> bool:
+    def admit(self, address: str, descriptor: int = -1) -> bool:
         """Count a connection in, or refuse it. An admitted one is given back with `release`."""
-        if self.count >= self._connections_max:
+        if self.count >= self._connections_max or scarce(descriptor):
             return False
         if self._by_address[address] >= self._per_address_max:
             return False

@@ -15,7 +15,7 @@ from typing import cast
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-from orchestra.transports.admission import CLOSE_S, LOG, Guard, Outflow
+from orchestra.transports.admission import CLOSE_S, LOG, Guard, Outflow, descriptor_of
 from orchestra.transports.door import problem
 from orchestra.transports.framing import Framing, Phase, RefusedRequest
 from orchestra.transports.guard_websocket import GuardedWebsocket
@@ -55,7 +55,8 @@ class GuardedHttp(H11Protocol):
         self._since = self.loop.time()
         if not self._admitted:
             self._address = self.client[0] if self.client else ""
-            self._admitted = self._guard.admission.admit(self._address)
+            descriptor = descriptor_of(transport)
+            self._admitted = self._guard.admission.admit(self._address, descriptor)
         if not self._admitted:
             self._refuse(503, "too many connections")
         elif self._held:
@@ -231,7 +232,7 @@ class TlsGate(asyncio.Protocol):
         transport.pause_reading()
         peer = transport.get_extra_info("peername")
         address = str(peer[0]) if peer else ""
-        if not self._guard.admission.admit(address):
+        if not self._guard.admission.admit(address, descriptor_of(transport)):
             transport.abort()
             return
         task = asyncio.get_running_loop().create_task(self._shake(transport, address))

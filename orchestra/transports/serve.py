@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 BACKLOG = 2_048
 """Connections that the system holds while the loop is busy."""
 
+ACCEPTED_AT_ONCE = 8
+"""
+asyncio's loop accepts so many before it does anything else, and where the process may open no more files, it tries as often, with a
+traceback in the log for each: 2,048 took 9 s, longer than a lease. So few also leave the guard time to turn away whom there is no room for.
+"""
+
 TICK_S_MAX = 1.0
 TICK_S_MIN = 0.02
 """How often connections are inspected: a tenth of the shortest time limit, within these."""
@@ -184,12 +190,14 @@ class _Listener:
         for listener in sockets:
             if context is None:
                 made = await loop.create_server(
-                    lambda: GuardedHttp(guard), sock=listener, backlog=BACKLOG
+                    lambda: GuardedHttp(guard), sock=listener, backlog=ACCEPTED_AT_ONCE
                 )
             else:
                 made = await loop.create_server(
-                    lambda: TlsGate(guard, context), sock=listener, backlog=BACKLOG
+                    lambda: TlsGate(guard, context), sock=listener, backlog=ACCEPTED_AT_ONCE
                 )
+            # The loop takes one figure for what it accepts at once and for what the system holds.
+            listener.listen(BACKLOG)
             self._servers.append(made)
 
     def _tell_date(self) -> None:

@@ -33,8 +33,7 @@ if sys.platform != "linux":
     pytest.skip("needs Linux", allow_module_level=True)
 
 MAIN = ("server-kill", "worker-kill", "freeze", "cut")
-RARE = ("server-freeze", "disk", "memory", "clock", "drain")
-"""Not here: ``descriptors``. A server without descriptors for longer than a lease has workers lose theirs, which is counted as broken."""
+RARE = ("server-freeze", "disk", "memory", "descriptors", "clock", "drain")
 LEASE_MS = 2_000
 
 

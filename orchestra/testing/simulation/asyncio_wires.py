@@ -27,6 +27,9 @@ class Port:
         """Where it listens."""
         return self.address
 
+    def listen(self, backlog: int) -> None:
+        """Nobody is turned away."""
+
     def close(self) -> None:
         """Nothing is held open."""
 
