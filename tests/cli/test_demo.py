@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestra.testing.chaos.processes import living
+from orchestra.testing.chaos.undertaker import living
 from tests.cli.kit import PROGRAM, ROOT, environment, plain
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]

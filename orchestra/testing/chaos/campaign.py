@@ -23,6 +23,7 @@ from orchestra.statemachine.queries import ListJobs
 from orchestra.testing.chaos import laws, scarcity, troubles
 from orchestra.testing.chaos.farm import Farm, Plan, running_farm
 from orchestra.testing.chaos.tally import DRAIN_S, Tally
+from orchestra.testing.chaos.undertaker import undertaken
 
 EPISODE = 50
 """Troubles that one farm is put through: its file and its story stay small, and another one begins with other draws."""
@@ -143,9 +144,17 @@ async def play(episode: Episode, plan: Plan) -> Tally:
 
 async def put_through(episode: Episode, kind: Kind, plan: Plan) -> tuple[Tally, Path]:
     """As `play`, with this kind and exactly this plan; the count, and the folder with all that was written down, which stays."""
-    rng = Random(f"{episode.kind} {episode.seed}")
     tally = Tally()
     folder = Path(tempfile.mkdtemp(prefix="orchestra-chaos-"))
+    with undertaken(folder):
+        await _put_through(episode, kind, plan, folder, tally)
+    return tally, folder
+
+
+async def _put_through(
+    episode: Episode, kind: Kind, plan: Plan, folder: Path, tally: Tally
+) -> None:
+    rng = Random(f"{episode.kind} {episode.seed}")
     async with _placed(folder, kind, plan, episode.seed) as farm:
         try:
             while tally.struck < episode.troubles and not tally.broken:
@@ -154,7 +163,6 @@ async def put_through(episode: Episode, kind: Kind, plan: Plan) -> tuple[Tally, 
             await _judge(farm, kind, tally)
         except (TimeoutError, RuntimeError, OSError) as error:
             tally.broken += [f"{type(error).__name__}: {error}", *farm.died()]
-    return tally, folder
 
 
 @asynccontextmanager

@@ -13,8 +13,9 @@ import anyio
 import attrs
 
 from orchestra.testing.chaos.journal import Journal, Mark
-from orchestra.testing.chaos.processes import BOUND_S, LOOK_S, Child, living
+from orchestra.testing.chaos.processes import BOUND_S, LOOK_S, Child
 from orchestra.testing.chaos.proxy import Proxy, open_proxy
+from orchestra.testing.chaos.undertaker import living, mark_of
 
 ORCHESTRA = (sys.executable, "-m", "orchestra")
 
@@ -160,7 +161,7 @@ class Farm:
                 "FAKETIME_FORCE_MONOTONIC_FIX": "0",  # else a wait on a lock goes round and round
             }
             self.clock_of(name).write_text("+0s\n")
-        child = Child(name, words, self.folder / f"{name}.err", env)
+        child = Child(name, words, self.folder / f"{name}.err", env, mark_of(self.folder))
         self._children.append(child)
         return child
 

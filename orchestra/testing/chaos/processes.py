@@ -1,4 +1,4 @@
-"""Real processes: started, killed, frozen, thawed; and whatever is left of them, found by what is written in its environment."""
+"""Real processes: started, killed, frozen, thawed; marked in their environment, by which whatever is left of them is found."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import json
 import os
 import secrets
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import anyio
 import psutil
@@ -35,16 +35,6 @@ WORDS_BYTES = 3_000
 _GONE = (psutil.NoSuchProcess, psutil.AccessDenied, OSError)
 
 
-class Alive(NamedTuple):
-    """A process that lives."""
-
-    pid: int
-    words: str
-
-    def __str__(self) -> str:
-        return f"process {self.pid} is alive: {self.words}"
-
-
 class Child:
     """
     One process.
@@ -54,16 +44,22 @@ class Child:
         words: Its command line.
         log: The file that its stderr is added to.
         env: What is added to our own environment.
+        mark: What the cookies of all processes of a farm begin with.
 
     Attributes:
         cookie: Is in its environment, and in that of whatever it starts and hands its environment on to.
     """
 
     def __init__(
-        self, name: str, words: Sequence[str], log: Path, env: Mapping[str, str] | None = None
+        self,
+        name: str,
+        words: Sequence[str],
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        mark: str = "",
     ) -> None:
         self.name = name
-        self.cookie = secrets.token_hex(8)
+        self.cookie = mark + secrets.token_hex(8)
         self._log = log
         self._frozen: list[psutil.Process] = []
         kept = {k: v for k, v in os.environ.items() if not k.startswith("ORCHESTRA_")}
@@ -152,23 +148,3 @@ class Child:
     def _closed(self) -> None:
         if self.process.stdout is not None:
             self.process.stdout.close()
-
-
-def living(marks: Iterable[str]) -> list[Alive]:
-    """Processes with one of the marks in their environment (Linux); those that have ended and are not waited for do not count."""
-    wanted = [mark.encode() for mark in marks]
-    own = os.getpid()
-    found: list[Alive] = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == own:
-            continue
-        try:
-            env = (entry / "environ").read_bytes()
-            if any(mark in env for mark in wanted):
-                words = (
-                    (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                )
-                found.append(Alive(int(entry.name), words.strip()))
-        except OSError:
-            continue  # it has ended meanwhile, or belongs to somebody else
-    return found

@@ -22,13 +22,13 @@ from orchestra.testing.chaos.processes import Child
 from orchestra.testing.chaos.proxy import HOST
 from orchestra.testing.chaos.tally import SERVER_S, Tally
 from orchestra.testing.chaos.troubles import MOMENT_S, WORK_AFTER_SERVER, resumed
+from orchestra.testing.chaos.undertaker import SMALL
 
 DISK_BYTES = 64 * 1024 * 1024
 """Of the small file system: an episode leaves a few megabytes there."""
 
-SMALL = "small"
 BALLAST = "ballast"
-"""The folder that is a file system of its own, and the file that fills it."""
+"""The file that fills it."""
 
 PIECE_BYTES = 64 * 1024
 

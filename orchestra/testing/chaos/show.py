@@ -28,6 +28,7 @@ from orchestra.testing.chaos.client import SCRIPT, Book
 from orchestra.testing.chaos.farm import Farm, Plan, Worker, open_farm
 from orchestra.testing.chaos.proxy import Mode, Proxy, open_proxy
 from orchestra.testing.chaos.troubles import BEYOND_LEASE
+from orchestra.testing.chaos.undertaker import undertaken
 
 WORKERS = 5
 LEASE_MS = 3_000
@@ -356,7 +357,7 @@ async def open_show(
 ) -> AsyncGenerator[Show]:
     """A farm with its job running; at the end everything of it is killed."""
     plan = Plan(workers=WORKERS, doors=WORKERS, open=2, lease_ms=LEASE_MS, long_part=0)
-    with scarcity.small_disk(folder) as place:
+    with undertaken(folder), scarcity.small_disk(folder) as place:
         async with open_farm(folder, plan, seed) as farm, open_proxy(farm.port) as door:
             farm.data = place / "served.db" if place else farm.data
             show = Show(farm, tasks, seed, tell)

@@ -11,9 +11,10 @@ import anyio
 
 from orchestra.testing.chaos.farm import Farm, Worker
 from orchestra.testing.chaos.journal import Mark
-from orchestra.testing.chaos.processes import BOUND_S, LOOK_S, living
+from orchestra.testing.chaos.processes import BOUND_S, LOOK_S
 from orchestra.testing.chaos.proxy import CUTS, Mode, Proxy
 from orchestra.testing.chaos.tally import DRAIN_S, GONE_S, SERVER_S, WORKER_S, Tally
+from orchestra.testing.chaos.undertaker import living
 
 AT_ONCE = 3
 """Workers that are struck at the same time: half of them."""
