@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
+from orchestra.testing.chaos import undertaker
 from orchestra.testing.chaos.undertaker import SMALL, bury, living, mark_of
 from tests.tidy import ROOT
 
@@ -57,9 +58,13 @@ def killed_owner(how: str, folder: Path) -> Generator[tuple[Path, bool]]:
             mounted = owner.stdout.readline().strip() == SMALL.encode()
             (farm,) = folder.glob("orchestra-chaos-*")
             assert len(living([mark_of(farm)])) >= 4, "a server, a worker, its guardian, a client"
+            children = psutil.Process(owner.pid).children()
+            undertakers = [each for each in children if undertaker.__name__ in each.cmdline()]
+            assert len(undertakers) == (how != "alone")
         finally:
             owner.kill()
     try:
+        psutil.wait_procs(undertakers, WAIT_S)
         yield farm, mounted
     finally:
         bury(farm)
@@ -74,9 +79,6 @@ def left_of(farm: Path) -> list[str]:
 
 def test_nothing_is_left_of_a_farm_whose_owner_is_killed(tmp_path: Path) -> None:
     with killed_owner("undertaken", tmp_path) as (farm, _):
-        ends_s = time.monotonic() + WAIT_S
-        while left_of(farm) and time.monotonic() < ends_s:
-            time.sleep(0.02)
         assert left_of(farm) == []
 
 
