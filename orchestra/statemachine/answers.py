@@ -194,12 +194,14 @@ def _list_results(state: State, query: ListResults, _: int) -> ResultPage:
         position_in_stage = max(position + 1, stage.first)
         while position_in_stage <= last and len(items) < query.limit:
             task = state.find(Task, ids.task_id(job.id, position_in_stage))
-            if task is None:
-                break
-            items.append(_result(state, task))
-            size += len(items[-1].result or b"")
+            if task is None and position_in_stage > state.unfolded(job.id):
+                break  # it is to come
             position = position_in_stage
             position_in_stage += 1
+            if task is None:
+                continue  # its row could not be read
+            items.append(_result(state, task))
+            size += len(items[-1].result or b"")
             if size > limits.RESULT_BYTES_MAX:
                 break
         if position < last:

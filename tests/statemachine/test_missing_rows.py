@@ -11,7 +11,7 @@ from orchestra.statemachine.commands import (
     StageDraft,
 )
 from orchestra.statemachine.lifecycles import JobStatus
-from orchestra.statemachine.queries import GetJob, GetTask, ListWorkers, Why
+from orchestra.statemachine.queries import GetJob, GetTask, ListResults, ListWorkers, Why
 from orchestra.statemachine.records import (
     Job,
     Record,
@@ -169,6 +169,16 @@ def test_what_fails_without_its_stage_is_tried_no_more() -> None:
     assert again.report(attempt, Happening.FAILED, message="no") == ""
     seen = again.ask(GetTask("1.1"))
     assert (seen.status, seen.reason) == ("failed", "no")
+
+
+def test_results_beyond_a_task_that_is_missing_are_listed() -> None:
+    core = world()
+    core.run_all()
+    again = without(core, ids.task_id(job_id(core), 2))
+    page = again.ask(ListResults("1", "a"))
+    assert ([item.position for item in page.items], page.next) == ([1, 3], "")
+    page = again.ask(ListResults("1", "a", after="1", limit=1))
+    assert ([item.position for item in page.items], page.next) == ([3], "")
 
 
 def test_an_attempt_at_a_task_that_is_missing_holds_nobody_up() -> None:

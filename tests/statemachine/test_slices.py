@@ -16,7 +16,7 @@ from orchestra.statemachine.commands import (
     Tick,
 )
 from orchestra.statemachine.ids import task_id
-from orchestra.statemachine.queries import GetJob, GetTask, ListTasks, ListWorkers
+from orchestra.statemachine.queries import GetJob, GetTask, ListResults, ListTasks, ListWorkers
 from orchestra.statemachine.records import OnFailure, Record, Span
 from orchestra.statemachine.replies import TaskView
 from orchestra.statemachine.reports import AttemptReport, AttemptsReported, Happening, Heartbeat
@@ -198,6 +198,17 @@ def test_what_waits_again_after_it_was_skipped_has_no_reason_and_no_end() -> Non
     core.apply(RetryTask(task_id(job_id(core), 1)))
     view = core.ask(GetTask("1.2"))
     assert (view.status, view.reason, view.cause, view.ended_at_ms) == ("waiting", "", "", None)
+
+
+@pytest.mark.usefixtures("short")
+def test_a_page_of_results_ends_before_the_tasks_that_are_to_come() -> None:
+    core = Core()
+    core.submit(StageDraft("a", "app", over=Span(0, 2 * SLICE)))
+    page = core.ask(ListResults("1"))
+    assert (len(page.items), page.next, page.done) == (SLICE, str(SLICE), False)
+    core.settle()
+    page = core.ask(ListResults("1", after=page.next))
+    assert (len(page.items), page.next) == (SLICE, "")
 
 
 # the bound of one step -------------------------------------------------------------------------------------------
