@@ -20,6 +20,9 @@ except ImportError:  # Windows has no such limit
 CLOSE_S = 5.0
 """A closed connection whose peer does not take its last bytes is cut after this."""
 
+LINGER_S = 1.0
+"""After a refusal bytes are still read and dropped for so long: closing at once would reset the answer away."""
+
 SPARE_DESCRIPTORS = 32
 """
 So many of what the process may open stay free of connections: for the store's files, programs, and modules that are loaded late. Of a

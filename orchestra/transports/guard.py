@@ -15,13 +15,10 @@ from typing import cast
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-from orchestra.transports.admission import CLOSE_S, LOG, Guard, Outflow, descriptor_of
+from orchestra.transports.admission import CLOSE_S, LINGER_S, LOG, Guard, Outflow, descriptor_of
 from orchestra.transports.door import problem
 from orchestra.transports.framing import Framing, Phase, RefusedRequest
 from orchestra.transports.guard_websocket import GuardedWebsocket
-
-LINGER_S = 1.0
-"""After a refusal bytes are still read and dropped for so long: closing at once would reset the answer away."""
 
 PIPELINED_BYTES_MAX = 65_536
 """Bytes of later requests that are held while one is answered."""

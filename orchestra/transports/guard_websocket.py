@@ -9,7 +9,7 @@ from uvicorn.protocols.websockets.wsproto_impl import FrameTooLargeError, WSProt
 from wsproto import events
 from wsproto.connection import ConnectionState
 
-from orchestra.transports.admission import LOG, Guard, Outflow
+from orchestra.transports.admission import LINGER_S, LOG, Guard, Outflow
 
 SLICE_BYTES = 65_536
 """Bytes parsed at once: at most some ten thousand tiny messages wait for the app at a time."""
@@ -39,6 +39,8 @@ class GuardedWebsocket(WSProtocol):
         self._frames = 0
         self._pings = 0
         self._pings_since = 0.0
+        self._left = False
+        """Goodbye was said for a violation: what still comes is dropped, until the peer closes too."""
         self._outflow = Outflow(guard.limits.body_bytes_per_s, guard.limits.body_window_ms / 1_000)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -49,6 +51,8 @@ class GuardedWebsocket(WSProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the peer: first the request for the upgrade, then, after its answer, frames."""
+        if self._left:
+            return
         if not self._asked:
             self._asked = True
             super().data_received(data)
@@ -141,8 +145,8 @@ class GuardedWebsocket(WSProtocol):
             super().handle_close(event)
 
     def shutdown(self) -> None:
-        """The server stops: say so, unless the peer has said goodbye already."""
-        if self.conn.state is ConnectionState.CLOSED:
+        """The server stops: say so, unless goodbye is said already."""
+        if self.conn.state is ConnectionState.CLOSED or self._left:
             self.transport.close()
         else:
             super().shutdown()
@@ -155,7 +159,14 @@ class GuardedWebsocket(WSProtocol):
         self._held = b""
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
         self.transport.write(self.conn.send(events.CloseConnection(code=code, reason=reason)))
-        self.transport.close()
+        # Closed with bytes unread, the system would reset the connection, and the peer's writes would fail before it reads why.
+        self._left = True
+        self.close_timer = self.loop.call_later(LINGER_S, self.transport.close)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
 
     def inspect(self, now: float) -> None:
         """End the connection when its peer is too slow."""
@@ -163,6 +174,7 @@ class GuardedWebsocket(WSProtocol):
             self.transport.abort()
         elif (
             self._message_since is not None
+            and not self._left
             and not self.read_paused
             and (now - self._message_since) * 1_000 > self._guard.limits.message_ms
         ):

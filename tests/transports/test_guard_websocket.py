@@ -9,7 +9,7 @@ import pytest
 from wsproto import events
 
 from orchestra.config import Address, Config, Limits
-from tests.transports.loopback import Echo, exchange, served, websocket
+from tests.transports.loopback import PATIENCE_S, Echo, ended, exchange, served, websocket
 
 pytestmark = pytest.mark.anyio
 
@@ -92,6 +92,17 @@ async def test_bad_frames_close_the_websocket_with_their_code(
             assert event.code == code
         async with websocket(address) as (_, accepted):
             assert isinstance(accepted, events.AcceptConnection)
+
+
+async def test_who_goes_on_sending_after_a_violation_still_reads_why_it_was_closed() -> None:
+    async with served(Echo()) as address, websocket(address) as (peer, _):
+        # More than the system holds on the way: were the connection closed at once, this would be reset.
+        with anyio.fail_after(PATIENCE_S):
+            await peer.raw(frame(3, b"", last=True) + bytes(16 << 20))
+        event = await peer.event()
+        assert isinstance(event, events.CloseConnection)
+        assert event.code == 1002
+        assert await ended(peer.stream, PATIENCE_S)
 
 
 async def test_who_does_not_read_a_websocket_is_cut_off() -> None:
