@@ -98,8 +98,10 @@ def _may_start(state: State, entry: Rank) -> bool:
     """Whether the stage of an entry has tasks that may be given out."""
     stage = state.find(Stage, entry[3])
     job = state.find(Job, ids.job_of(entry[3]))
-    queued = bool(state.index.queues.get(entry[3]))
-    return queued and stage is not None and job is not None and job.status in JOB_SCHEDULABLE
+    if stage is None or job is None or not state.index.queues.get(entry[3]):
+        return False
+    # Nothing more of a job starts between two slices of its stop: `unfolding` offers what is left when that is through.
+    return job.status in JOB_SCHEDULABLE and job.id not in state.index.cancelling
 
 
 def heads(state: State) -> list[tuple[Rank, Shape]]:

@@ -192,6 +192,7 @@ def _cancel(tx: Transaction, job_id: str, budget: int) -> int:
     job = tx.find(Job, job_id)
     if job is None or not tx.state.is_stopping(job):
         del index.cancelling[job_id]
+        _offer_again(tx, job_id)
         return budget
     reason = job.reason or "the job stops at its first failure"
     position = index.cancelling[job_id]
@@ -204,6 +205,13 @@ def _cancel(tx: Transaction, job_id: str, budget: int) -> int:
         budget -= 1
     if position > unfolded:
         index.cancelling.pop(job_id, None)
+        _offer_again(tx, job_id)
     else:
         index.cancelling[job_id] = position
     return budget
+
+
+def _offer_again(tx: Transaction, job_id: str) -> None:
+    """What was retried by hand while the job stopped may run."""
+    for stage in tx.state.stages(job_id):
+        tx.state.index.offer(stage, tx.get(Job, job_id))

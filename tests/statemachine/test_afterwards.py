@@ -6,7 +6,15 @@ import pytest
 
 from orchestra.errors import Malformed
 from orchestra.statemachine import limits, load
-from orchestra.statemachine.commands import CancelJob, LeaveWorker, PauseJob, StageDraft, SubmitJob
+from orchestra.statemachine.commands import (
+    CancelJob,
+    LeaveWorker,
+    PauseJob,
+    RetryTask,
+    StageDraft,
+    SubmitJob,
+    Tick,
+)
 from orchestra.statemachine.lifecycles import TaskStatus
 from orchestra.statemachine.queries import GetTask, ListJobs, ListWorkers, Why
 from orchestra.statemachine.records import OnFailure, Record, Span, Task
@@ -182,8 +190,77 @@ def test_a_job_that_was_stopping_goes_on_with_it_after_a_restart(
     assert left, "a slice at a time"
     core.state = load(rows_of(core.state), core.now_ms)
     core.settle()
-    for order in core.held():  # one may have begun between two slices
-        core.report(order.attempt_id, Happening.STOPPED)
-    core.settle()
+    assert core.held() == []
     (job,) = core.ask(ListJobs()).items
     assert (job.status, job.counts) == ("failed", {"failed": 1, "cancelled": 5})
+
+
+@pytest.mark.parametrize("tasks", [6, 40])
+def test_nothing_of_a_job_starts_while_it_stops_in_slices(
+    monkeypatch: pytest.MonkeyPatch, tasks: int
+) -> None:
+    """A place is free, and tasks are queued behind the slice, or not even made: the other job's turn comes instead."""
+    core = Core()
+    core.join()
+    monkeypatch.setattr(limits, "UNFOLD_SLICE", 3)
+    stage = StageDraft("a", "app", over=Span(0, tasks))
+    core.apply(SubmitJob("stops", (stage,), on_failure=OnFailure.STOP))
+    other = core.submit(StageDraft("a", "app")).job_id
+    (held,) = core.held()
+    core.report(held.attempt_id, Happening.FAILED, message="no")
+    for _ in range(tasks):
+        assert held.job_id not in {order.job_id for order in core.held()}
+        core.apply(Tick())
+    assert {order.job_id for order in core.held()} == {other}
+    (_, stopped) = core.ask(ListJobs()).items
+    assert (stopped.status, stopped.counts) == ("failed", {"failed": 1, "cancelled": tasks - 1})
+
+
+def test_what_is_retried_while_its_job_stops_runs_when_that_is_through(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    core = Core()
+    core.join()
+    stage = StageDraft("a", "app", over=Span(0, 9))
+    core.apply(SubmitJob("stops", (stage,), on_failure=OnFailure.STOP))
+    monkeypatch.setattr(limits, "UNFOLD_SLICE", 4)
+    (held,) = core.held()
+    core.report(held.attempt_id)
+    (held,) = core.held()
+    core.report(held.attempt_id, Happening.FAILED, message="no")
+    behind = next(task for task in core.state.each(Task) if task.status is TaskStatus.CANCELLED)
+    core.apply(RetryTask(behind.id))
+    assert behind.id not in {order.task_id for order in core.held()}
+    core.settle()
+    (held,) = core.held()
+    assert held.task_id == behind.id
+    # The failure itself too: then there is none any more, and the rest is left as it is.
+    failed = [task for task in core.state.each(Task) if task.status is TaskStatus.FAILED]
+    core.apply(RetryTask(failed[0].id))
+    core.settle()
+    core.report(held.attempt_id)
+    assert [order.task_id for order in core.held()] == [failed[0].id]
+
+
+def test_a_stop_that_is_called_off_half_way_leaves_the_rest_to_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The only failure is tried again between two slices, and is of another stage than what is left."""
+    core = Core()
+    core.join()
+    stages = (StageDraft("a", "app"), StageDraft("b", "app", over=Span(0, 8)))
+    core.apply(SubmitJob("stops", stages, on_failure=OnFailure.STOP))
+    monkeypatch.setattr(limits, "UNFOLD_SLICE", 4)
+    (held,) = core.held()
+    core.report(held.attempt_id, Happening.FAILED, message="no")
+    core.apply(RetryTask(held.task_id))
+    core.settle()
+    ran: list[str] = []
+    while orders := core.held():
+        ran.append(orders[0].task_id)
+        core.report(orders[0].attempt_id)
+    (job,) = core.ask(ListJobs()).items
+    counts = dict(job.counts)
+    assert held.task_id in ran
+    assert (job.status, counts["completed"] + counts["cancelled"]) == ("failed", 9)
+    assert counts["completed"] == len(ran) > 1
