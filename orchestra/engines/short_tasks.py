@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import anyio
 import anyio.abc
@@ -32,13 +32,15 @@ class _PlainTasks:
     def __init__(self, group: anyio.abc.TaskGroup) -> None:
         self._group = group
         self._loop = asyncio.get_running_loop()
-        self._tasks: set[asyncio.Task[None]] = set()  # the loop itself keeps weak references only
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        """The loop itself keeps weak references only. By number: to ask for the running task is a system call on some versions."""
+        self._number = 0
 
     def start(self, work: Work) -> None:
-        task = self._loop.create_task(self._whole(work))
-        self._tasks.add(task)
+        self._number = number = self._number + 1
+        self._tasks[number] = self._loop.create_task(self._whole(work, number))
 
-    async def _whole(self, work: Work) -> None:
+    async def _whole(self, work: Work, number: int) -> None:
         # Not a callback at its end: that is one more turn of the event loop for each task.
         try:
             await work()
@@ -47,11 +49,11 @@ class _PlainTasks:
         except BaseException as problem:  # noqa: BLE001 - raised where the group was entered
             self._group.start_soon(_raise, problem)
         finally:
-            self._tasks.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+            del self._tasks[number]
 
     async def finished(self) -> None:
         while self._tasks:
-            await asyncio.wait(self._tasks)
+            await asyncio.wait(self._tasks.values())
 
 
 class _GroupTasks:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orchestra.ports import LogChunk
-from orchestra.runtime.waiting import Waiter
 from orchestra.statemachine.commands import Command
 from orchestra.statemachine.queries import Query
 from orchestra.statemachine.records import Record
+from orchestra.waiting import Waiter
 
 
 class Ask:

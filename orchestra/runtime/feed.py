@@ -16,10 +16,10 @@ from orchestra.ports import (
     WatchOrders,
     WatchStory,
 )
-from orchestra.runtime.waiting import EventWaiter, Waiter
 from orchestra.statemachine import ids, limits
 from orchestra.statemachine.effects import Effect
 from orchestra.statemachine.story import Told
+from orchestra.waiting import EventWaiter, Waiter
 
 WATCHERS_MAX = 20_000
 """Each worker has one, and each page or terminal that looks on; beyond this something is leaking them."""

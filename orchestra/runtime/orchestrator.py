@@ -31,6 +31,7 @@ from orchestra.ports import (
     Seeds,
     Store,
     Story,
+    Tidying,
     Watch,
     WatchStory,
 )
@@ -40,7 +41,6 @@ from orchestra.runtime.feed import Feed
 from orchestra.runtime.history import ABOUT_JOBS, History
 from orchestra.runtime.output import check_chunk
 from orchestra.runtime.principal import Principal
-from orchestra.runtime.waiting import Waiter, waiter_kind
 from orchestra.statemachine import (
     Outcome,
     State,
@@ -58,6 +58,7 @@ from orchestra.statemachine.replies import JobPage, Overview
 from orchestra.statemachine.reports import AttemptsReported, Happening
 from orchestra.statemachine.state import recall
 from orchestra.statemachine.story import Entry, Told
+from orchestra.waiting import Bell, Waiter, waiter_kind
 
 R = TypeVar("R")
 
@@ -83,13 +84,14 @@ class Orchestrator:
         self, store: Store, *, clock: Clock | None = None, seeds: Seeds | None = None
     ) -> None:
         self._store = store
+        self._tidying = store if isinstance(store, Tidying) else None
         self._clock = clock or SteadyClock()
         self._seeds = seeds or SystemSeeds()
         self._state = State()
         self._history = History(store)
         self._feed = Feed()
         self._asks: deque[Ask] = deque()
-        self._wake = anyio.Event()
+        self._wake = Bell()
         self._room: anyio.Event | None = None
         self._committing = False
         self._waiter: Callable[[], Waiter] = _no_waiter
@@ -120,6 +122,8 @@ class Orchestrator:
             while True:
                 await self._wait()
                 await self._turn()
+                if self._tidying is not None:
+                    await self._tidying.tidy()
         finally:
             self._running = False
             self._feed.shut_all()
@@ -149,21 +153,19 @@ class Orchestrator:
 
     async def _wait(self) -> None:
         if self._asks:
+            self._wake.hush()
             return
         due_ms = next_deadline(self._state)
         if due_ms is None and not self._reload:
             await self._wake.wait()
+            return
+        due_ms = max(due_ms or 0, self._not_before_ms)
+        delay_s = (due_ms - self._clock.now_ms()) / 1000
+        if delay_s > 0:
+            await self._wake.wait(delay_s)
         else:
-            due_ms = max(due_ms or 0, self._not_before_ms)
-            delay_s = (due_ms - self._clock.now_ms()) / 1000
-            if delay_s > 0:
-                with anyio.move_on_after(delay_s):
-                    await self._wake.wait()
-            else:
-                # Work in slices goes on at once, but lets others speak in between.
-                await anyio.lowlevel.checkpoint()
-        if self._wake.is_set():
-            self._wake = anyio.Event()
+            # Work in slices goes on at once, but lets others speak in between.
+            await anyio.lowlevel.checkpoint()
 
     async def _turn(self) -> None:
         """One batch: from what is asked to what is answered."""
@@ -286,8 +288,7 @@ class Orchestrator:
         if not self._running:
             raise Unavailable("the orchestrator is not running")
         self._asks.append(ask)
-        if not self._wake.is_set():
-            self._wake.set()
+        self._wake.ring()
         await ask.done.wait()
         return ask.reply
 

@@ -32,8 +32,9 @@ from orchestra.errors import (
 from orchestra.ports import Asker, Engine, OrderSeen, Push, WatchOrders
 from orchestra.statemachine.commands import JoinWorker
 from orchestra.statemachine.records import Amounts, Cause, Rung
+from orchestra.waiting import Bell
 from orchestra.worker import detect
-from orchestra.worker.courier import Bell, Courier
+from orchestra.worker.courier import Courier
 from orchestra.worker.holdings import Action
 from orchestra.worker.membership import Membership
 from orchestra.worker.places import Places
@@ -316,8 +317,7 @@ class Agent:
                     log.error("the lease could not be renewed: %d attempts are ended", len(actions))
                     self._act(actions)
                 delay_s = None
-            with anyio.move_on_after(delay_s):
-                await self._fencing.wait()
+            await self._fencing.wait(delay_s)
 
     # Leaving
 

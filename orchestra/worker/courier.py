@@ -15,36 +15,12 @@ import anyio
 
 from orchestra.errors import Conflict, Forbidden, LimitReached, NotFound, Rejected, Unauthenticated
 from orchestra.ports import Asker, Ended
+from orchestra.waiting import Bell
 from orchestra.worker.output import OutputSpool
 from orchestra.worker.session import WorkerSession
 
 SOFT_EVERY_S = 0.1
 """Progress that waits for its turn holds up a newer running report no longer than this."""
-
-
-class Bell:
-    """Wakes one waiter. A ring while nobody waits is kept for the next; several rings are one."""
-
-    __slots__ = ("_event", "_rung")
-
-    def __init__(self) -> None:
-        self._rung = False
-        self._event: anyio.Event | None = None
-
-    def ring(self) -> None:
-        """Wake the waiter, now or when it comes."""
-        self._rung = True
-        if self._event is not None:
-            self._event.set()
-            self._event = None
-
-    async def wait(self) -> None:
-        """Return when it has rung since the last return."""
-        while not self._rung:
-            if self._event is None:
-                self._event = anyio.Event()
-            await self._event.wait()
-        self._rung = False
 
 
 class Courier:

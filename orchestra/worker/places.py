@@ -15,7 +15,8 @@ from orchestra.errors import EngineFailed, Rejected, Unavailable
 from orchestra.ports import Asker, Ended, Engine
 from orchestra.statemachine.records import Cause
 from orchestra.statemachine.replies import Order
-from orchestra.worker.courier import Bell, Courier
+from orchestra.waiting import Bell
+from orchestra.worker.courier import Courier
 from orchestra.worker.holdings import Action, Stop
 from orchestra.worker.references import Results, has_references
 
