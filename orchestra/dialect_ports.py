@@ -87,10 +87,15 @@ def flamenco_dialect(port: DialectPort, further: Iterable[TaskCompiler[Any]] = (
         now = time.localtime()
         return now.tm_wday, now.tm_hour * 60 + now.tm_min
 
+    def shelf_at(folder: str) -> FolderShelf:
+        shelf = FolderShelf(Path(folder))
+        shelf.clear()
+        return shelf
+
     surroundings = Surroundings(
         lambda: time.monotonic_ns() // 1_000_000,
         weekday_and_minute,
-        lambda folder: FolderShelf(Path(folder)),
+        shelf_at,
         call_all,
     )
     usual = read_options(port).compilers().by_name.values()

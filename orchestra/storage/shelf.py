@@ -6,6 +6,7 @@ import contextlib
 import io
 import re
 import secrets
+import time
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -20,6 +21,12 @@ _BROKEN = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EO
 
 JOINED_BYTES_MAX = 512 * 1024 * 1024
 """What tasks have sent back is joined in memory: some hundred tiles of a large picture."""
+
+DRAFT = ".new-"
+"""What a file is called until it has its name; nobody can ask for it."""
+
+DRAFT_S_MAX = 3_600.0
+"""No file is written for so long: an older draft was left by a cut of the power, or a kill."""
 
 PICTURE_BYTES_MAX = 16 * 1024 * 1024
 """A larger picture is none to look at."""
@@ -57,7 +64,7 @@ class FolderShelf:
         path = self._path(name)
         try:
             self.disk.make_directory(str(self.folder))
-            draft = str(self.folder / f".new-{secrets.token_hex(8)}")
+            draft = str(self.folder / f"{DRAFT}{secrets.token_hex(8)}")
             try:
                 self.disk.write_new(draft, content)
                 self.disk.sync_file(draft)
@@ -69,6 +76,13 @@ class FolderShelf:
             self.disk.sync_directory(str(path))
         except OSError as error:
             raise Unavailable(f"{name} can not be kept: {error.strerror}") from None
+
+    def clear(self) -> None:
+        """Take away drafts that nobody writes any more. What the disk does not let go stays."""
+        with contextlib.suppress(OSError):  # it costs room, and is tried again at the next start
+            for path in self.folder.glob(f"{DRAFT}*"):
+                if time.time() - path.stat().st_mtime > DRAFT_S_MAX:
+                    self.disk.remove(str(path))
 
     def read(self, name: str) -> bytes | None:
         """

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
 
+from orchestra.config import DialectPort
+from orchestra.dialect_ports import dialects_for
 from orchestra.errors import Malformed, Unavailable
-from orchestra.storage.shelf import FolderShelf
+from orchestra.storage.shelf import DRAFT_S_MAX, FolderShelf
 
 
 def test_what_was_saved_is_read(tmp_path: Path) -> None:
@@ -40,3 +44,16 @@ def test_a_disk_that_refuses_is_told(tmp_path: Path) -> None:
     with pytest.raises(Unavailable):
         FolderShelf(tmp_path).save("a.zip", b"x")
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".new-")] == []
+
+
+def test_what_a_cut_of_the_power_left_half_written_goes_at_the_next_start(tmp_path: Path) -> None:
+    shelf = FolderShelf(tmp_path / "shelf")
+    shelf.clear()  # there is none yet
+    shelf.save("a.zip", b"whole")
+    for name, age_s in ((".new-old", DRAFT_S_MAX + 60), (".new-now", 0.0), (".kept", 1e6)):
+        path = shelf.folder / name
+        path.write_bytes(b"half")
+        os.utime(path, (time.time() - age_s,) * 2)
+    os.utime(shelf.folder / "a.zip", (0, 0))
+    dialects_for({})["flamenco"](DialectPort("flamenco", None, {"storage": str(shelf.folder)}))
+    assert sorted(path.name for path in shelf.folder.iterdir()) == [".kept", ".new-now", "a.zip"]
