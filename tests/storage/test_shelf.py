@@ -53,7 +53,8 @@ def test_what_a_cut_of_the_power_left_half_written_goes_at_the_next_start(tmp_pa
     for name, age_s in ((".new-old", DRAFT_S_MAX + 60), (".new-now", 0.0), (".kept", 1e6)):
         path = shelf.folder / name
         path.write_bytes(b"half")
-        os.utime(path, (time.time() - age_s,) * 2)
+        written_s = time.time() - age_s
+        os.utime(path, (written_s, written_s))
     os.utime(shelf.folder / "a.zip", (0, 0))
     dialects_for({})["flamenco"](DialectPort("flamenco", None, {"storage": str(shelf.folder)}))
     assert sorted(path.name for path in shelf.folder.iterdir()) == [".kept", ".new-now", "a.zip"]
