@@ -182,16 +182,13 @@ async def test_every_request_of_the_document(tmp_path: Path) -> None:
                 assert told.status == 202
             tasks = (await server.ask(WIRE, "GET /jobs/1")).json
             assert tasks["status"] == "stopped"
-
-
-async def test_the_settings_that_the_document_tells_of_in_a_comment(tmp_path: Path) -> None:
-    async with served(tmp_path, [WIRE]) as server:
-        assert (await server.ask(WIRE, "POST /settings", "group=a", FORM)).status == 204
-        told = await server.ask(WIRE, "GET /settings")
-        assert (told.line, told.json["group"]) == ("200 OK", "a")
-        told = await server.ask(WIRE, "GET /settings?group=render")
-        assert (told.line, told.json) == ("200 OK", ["draft"])
-        told = await server.ask(WIRE, "PATCH /settings/group", "value=b", FORM)
-        assert (told.line, told.json) == ("200 OK", {"value": "b"})
-        told = await server.ask(WIRE, "GET /settings/group")
-        assert (told.line, told.json) == ("200 OK", {"value": "b"})
+            # Settings, of which the document tells in a comment.
+            assert (await server.ask(WIRE, "POST /settings", "group=a", FORM)).status == 204
+            told = await server.ask(WIRE, "GET /settings")
+            assert (told.line, told.json["group"]) == ("200 OK", "a")
+            told = await server.ask(WIRE, "GET /settings?group=render")
+            assert (told.line, told.json) == ("200 OK", ["draft"])
+            told = await server.ask(WIRE, "PATCH /settings/group", "value=b", FORM)
+            assert (told.line, told.json) == ("200 OK", {"value": "b"})
+            told = await server.ask(WIRE, "GET /settings/group")
+            assert (told.line, told.json) == ("200 OK", {"value": "b"})

@@ -99,6 +99,8 @@ async def test_four_wires_one_core_one_story(tmp_path: Path) -> None:
         assert {number: each["status"] for number, each in listed.items()} == dict.fromkeys(
             "1234", "running"
         )
+        (program,) = (await server.ask("flamenco", "GET /tasks?job_id=1")).json
+        assert (program["status"], program["worker"]) == ("running", "w1")
         await anyio.to_thread.run_sync(partial(stops, server, 1, 2, 3, 4))
         assert await renderer.says("running") == 403
         assert await renderer.says("aborted") == 204

@@ -162,44 +162,6 @@ async def test_workers_at_both_ports_of_one_manager(tmp_path: Path) -> None:
                 assert await client.log(task.attempts[-1].id) == f"{text}\n".encode()
 
 
-async def test_a_job_of_the_job_runner_is_listed_here_and_stopped_by_the_command_line(
-    tmp_path: Path,
-) -> None:
-    """All wires at once, over one core: one job, one story."""
-    (tmp_path / "root").mkdir()
-    (tmp_path / "root" / "long.sh").write_text("exec sleep 600\n")
-    further = f'[dialects.job-runner]\ncommands = ["bash"]\nroot = "{tmp_path}/root"\n'
-    async with (
-        crew(tmp_path, "false", further=further) as farm,
-        httpx.AsyncClient(timeout=BOUND_S) as client,
-    ):
-        main = farm.farm.url()
-        await farm.farm.join("w1", 1)
-        body = {"worker_id": "w1", "command": "bash", "path": "long.sh"}
-        started = await client.post(f"{main}/job-runner/start", json=body)
-        assert started.status_code == 201, started.text
-
-        async def runs(_: Any) -> bool:
-            (task,) = (await client.get(f"{main}/flamenco/tasks")).json()
-            return bool(task["status"] == "running" and task["worker"] == "w1")
-
-        await farm.farm.until(runs, BOUND_S)
-        (job,) = (await client.get(f"{main}/flamenco/jobs")).json().values()
-        assert (job["job_name"], job["status"]) == ("bash long.sh", "running")
-        argv = [sys.executable, "-m", "orchestra", "stop", "1"]
-        env = {**os.environ, "ORCHESTRA_SERVER": main}
-        stopped = await anyio.to_thread.run_sync(
-            lambda: subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, check=False)
-        )
-        assert stopped.returncode == 0, stopped.stderr
-        assert (await farm.job_ends(1)).status is JobStatus.CANCELLED
-        assert (await client.get(f"{main}/flamenco/jobs/1")).json()["status"] == "stopped"
-        named = {"worker_id": "w1", "job_id": started.json()["job_id"]}
-        told = (await client.post(f"{main}/job-runner/query", json=named)).json()
-        assert told["done"]
-        assert told["error_text"].startswith("signal: ")
-
-
 def a_program(folder: Path) -> tuple[str, bytes]:
     """Blender and a scene that it made, or a small program that draws frames where there is none."""
     blender = shutil.which("blender")
