@@ -50,6 +50,7 @@ BODY_BYTES_MAX = 64 * 1024
 _PAGES_MAX = 1_000
 _NOT_FOUND = "worker not found"
 _NO_JOB = "job not found"
+_THERE = (WorkerStatus.ONLINE, WorkerStatus.LOST)
 _RPC = "rpc error: code = Unknown desc = "
 
 Steps = Generator[Ask, Any, object]
@@ -241,14 +242,19 @@ def _exact(error: OrchestraError, text: str) -> str:
 
 
 def _worker(named: str) -> Generator[Ask, Any, WorkerView]:
-    """The worker with this id or name, the newest when several had the name. Raises `WorkerUnknown`."""
-    after = ""
+    """
+    The worker with this id or name, the newest when several had the name. The id of a former process of it will do: who started
+    something then asks after it still. Raises `WorkerUnknown`.
+    """
+    after, name = "", named
     found: WorkerView | None = None
     for _ in range(_PAGES_MAX):
-        page = yield ListWorkers(after=after, limit=limits.PAGE_MAX)
+        page = yield ListWorkers(after=after, limit=limits.PAGE_MAX, gone=True)
         for worker in page.items:
-            if named and named in (worker.id, worker.name):
-                found = worker
+            if named and named == worker.id:
+                name = worker.name
+            if named and name == worker.name:
+                found = worker if worker.status in _THERE else None
         after = page.next
         if not after:
             break

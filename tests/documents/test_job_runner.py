@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import anyio.to_thread
 import pytest
 
+from orchestra.client import Client
 from tests.documents.served import Answer, Server, served
 from tests.system.farm import until
 
@@ -121,3 +123,32 @@ async def test_a_worker_that_is_gone_and_a_program_that_is_not_there(tmp_path: P
         assert dead.json == {"error": wanted}
         stop = STOP.replace(EXAMPLE_JOB, job)
         assert (await server.ask("job-runner", "POST /stop", stop)).json == {"success": True}
+
+
+async def test_a_worker_that_comes_back_and_one_that_leaves(tmp_path: Path) -> None:
+    """A job is asked after by the id under which it was started, also when the worker's process is another; who left is not found."""
+    async with served(tmp_path, ["job-runner"], exact=True) as server:
+        child = await server.farm.join(WORKER, 1)
+        async with server.farm.client() as client:
+            (id_,) = [worker.id for worker in await client.workers()]
+        by_id = START.replace(WORKER, id_)
+        (tmp_path / "root/worker/scripts/count.sh").write_text("exit 3\n")
+        started = await server.ask("job-runner", "POST /start", by_id)
+        query = json.dumps({"worker_id": id_, "job_id": started.json["job_id"]})
+        ended = await server.until(
+            lambda answer: answer.json["done"], "job-runner", "POST /query", query
+        )
+        assert ended.json["error_text"] == "exit status 3"
+        child.kill()
+        child = await server.farm.join(WORKER, 1)
+
+        async def is_another(client: Client) -> bool:
+            return [worker.incarnation for worker in await client.workers()] == [2]
+
+        await server.farm.until(is_another)
+        again = await server.ask("job-runner", "POST /query", query)
+        assert (again.status, again.json) == (200, ended.json)
+        child.process.terminate()
+        await anyio.to_thread.run_sync(child.process.wait)
+        gone = await server.ask("job-runner", "POST /start", START)
+        is_the_documents(gone, "500 Internal Server Error", ERROR)
