@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import anyio
 import anyio.from_thread
@@ -77,7 +77,7 @@ class SqliteStore:
         durability: str = "full",
         codec: RowCodec | None = None,
         disk: Disk = THE_DISK,
-    ) -> SqliteStore:
+    ) -> Self:
         """
         Open the store at ``path``; the file is made when it is not there. Its existence is durable on return.
 

@@ -14,6 +14,7 @@ from orchestra import compose
 from orchestra.cli import main
 from orchestra.client import Client
 from orchestra.ports import Batch, Store
+from orchestra.runtime.clock import SteadyClock
 from orchestra.runtime.orchestrator import Orchestrator
 from orchestra.statemachine import attempts, ids, lifecycles
 from orchestra.statemachine.commands import LeaveWorker
@@ -75,6 +76,10 @@ def break_adoption() -> None:
     compose._bury_embedded = requeue_everything
 
 
+def break_clock() -> None:
+    SteadyClock.not_before = lambda self, at_ms: None  # noqa: ARG005  # whatever was stored later
+
+
 def break_fence() -> None:
     attempts._late = take_late
 
@@ -83,6 +88,7 @@ LAWS: Mapping[str, Callable[[], None]] = {
     "reply after commit": break_reply,
     "adopt what runs": break_adoption,
     "fence late results": break_fence,
+    "never go back in time": break_clock,
 }
 
 

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from orchestra.cli.entry import carry_out
-from orchestra.testing.chaos import troubles
+from orchestra.testing.chaos import scarcity, troubles
 from orchestra.testing.chaos.campaign import Episode, Kind, Strike, put_through
 from orchestra.testing.chaos.farm import Farm, Plan
 from orchestra.testing.chaos.proxy import Mode
@@ -33,7 +33,7 @@ if sys.platform != "linux":
     pytest.skip("needs Linux", allow_module_level=True)
 
 MAIN = ("server-kill", "worker-kill", "freeze", "cut")
-RARE = ("server-freeze", "disk", "memory", "descriptors", "clock", "drain")
+RARE = ("server-freeze", "disk", "memory", "descriptors", "clock", "calendar", "drain")
 LEASE_MS = 2_000
 
 
@@ -145,3 +145,10 @@ def test_processes_that_are_left_are_found() -> None:
 def test_a_server_that_takes_late_results_is_found() -> None:
     broken = found(troubles.freeze, 3, server="fence late results", worker="patient", long_s=3.0)
     assert any("the result of task" in each for each in broken), broken
+
+
+def test_a_server_that_goes_back_in_time_is_found() -> None:
+    broken = found(
+        scarcity.calendar, 4, server="never go back in time", faked=scarcity.fake_clock()
+    )
+    assert any("before entry" in each for each in broken), broken

@@ -11,6 +11,7 @@ import pytest
 from orchestra.cli.entry import carry_out
 from orchestra.ports import Moved
 from orchestra.statemachine import ids
+from orchestra.statemachine.limits import RECEIPT_MS
 from orchestra.testing.chaos import laws
 from orchestra.testing.chaos.campaign import EPISODE, Episode, episodes
 from orchestra.testing.chaos.journal import Journal, Run, Told
@@ -51,8 +52,21 @@ GOOD = Evidence(
 
 
 def test_all_laws_hold_for_what_may_be() -> None:
-    assert [law(GOOD) for law in (*laws.ALWAYS, laws.overlapping)] == [[]] * 7
+    assert [law(GOOD) for law in (*laws.ALWAYS, laws.overlapping)] == [[]] * 8
     assert laws.further_attempts(GOOD) == 1
+
+
+def test_a_key_is_asked_for_anew_when_it_is_not_kept_any_more() -> None:
+    later = ids.new_id(2, 6)
+    jobs = [(JOB, "one-1", 1), (later, "one-1", 1)]
+    answered = [*GOOD.told, told("again", "one-1", later, 1)]
+    for apart_ms, broken in ((RECEIPT_MS - 1, 2), (RECEIPT_MS, 0)):
+        created = [
+            Moved(6, 10, "job", JOB, "", "", "running", ""),
+            Moved(7, 10 + apart_ms, "job", later, "", "", "running", ""),
+        ]
+        seen = attrs.evolve(GOOD, jobs=jobs, told=answered, story=[*GOOD.story, *created])
+        assert len(laws.doubled(seen)) == broken
 
 
 @pytest.mark.parametrize(
@@ -75,6 +89,11 @@ def test_all_laws_hold_for_what_may_be() -> None:
         ),
         (laws.told_otherwise, {"story": GOOD.story[:4]}, "which is None"),
         (laws.told_otherwise, {"told": [told("gap", 3, 5)]}, "entry 5 after 3"),
+        (
+            laws.gone_back,
+            {"story": [*GOOD.story, attrs.evolve(GOOD.story[0], number=6, at_ms=-5)]},
+            "entry 6 of the story is 5 ms before entry 5",
+        ),
         (laws.begun_twice, {"runs": [*GOOD.runs, GOOD.runs[0]]}, "began 2 times"),
         (laws.begun_twice, {"runs": [Run("S", TASK, 3, "/z")]}, "is not recorded"),
         (laws.overlapping, {"runs": [*GOOD.runs, Run("E", TASK, 1, "")]}, "after attempt 2 began"),

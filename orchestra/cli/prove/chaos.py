@@ -58,12 +58,13 @@ def chaos(
     kinds = _kinds(only, tuple(campaign.KINDS))
     lease_s = duration_ms(lease, "--lease") / 1_000
     _check(rounds, together, lease_s)
-    if scarcity.fake_clock() is None and "clock" in kinds:
+    faked = [kind for kind in kinds if campaign.KINDS[kind].fake_clock]
+    if faked and scarcity.fake_clock() is None:
         if only:
-            remedy = "apt-get install faketime"
-            raise Malformed("no library to set clocks with", where="--only clock", remedy=remedy)
+            remedy, where = "apt-get install faketime", f"--only {faked[0]}"
+            raise Malformed("no library to set clocks with", where=where, remedy=remedy)
         speech.warn("clocks are left out: install Debian's package faketime")
-        kinds = tuple(kind for kind in kinds if kind != "clock")
+        kinds = tuple(kind for kind in kinds if kind not in faked)
     wanted = campaign.episodes(kinds, rounds, seed)
     plan = Plan(lease_ms=round(lease_s * 1_000))
     began_s = time.monotonic()

@@ -82,6 +82,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "memory": Kind(strike=scarcity.memory, rare=True, loses_workers=True),
         "descriptors": Kind(strike=scarcity.descriptors, rare=True),
         "clock": Kind(strike=scarcity.clock, rare=True, fake_clock=True),
+        "calendar": Kind(strike=scarcity.calendar, rare=True, fake_clock=True),
         "drain": Kind(strike=troubles.drain, rare=True),
     }
 )

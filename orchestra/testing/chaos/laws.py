@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import attrs
 
 from orchestra.ports import Moved
 from orchestra.statemachine import ids
 from orchestra.statemachine.lifecycles import TASK_FINAL, TaskStatus
+from orchestra.statemachine.limits import RECEIPT_MS
 from orchestra.testing.chaos.journal import Run, Told
 
 
@@ -46,21 +48,34 @@ def lost(seen: Evidence) -> list[str]:
 
 
 def doubled(seen: Evidence) -> list[str]:
-    """One key is one job, whatever was answered and how often it was asked."""
-    broken: list[str] = []
-    for name, count in Counter(name for _, name, _ in seen.jobs).items():
-        if count > 1:
-            broken.append(f"the key {name} has {count} jobs")
+    """One key is one job for as long as keys are kept, whatever was answered and how often it was asked."""
+    created_ms: dict[str, int] = {}
+    for moved in seen.story:
+        if moved.kind == "job":
+            created_ms.setdefault(moved.id, moved.at_ms)
+    jobs: dict[str, set[str]] = {}
+    for id, name, _ in seen.jobs:
+        jobs.setdefault(name, set()).add(id)
     answers: dict[str, set[str]] = {}
     for told in seen.told:
         if told.kind in {"ack", "again"}:
             answers.setdefault(told.words[0], set()).add(told.words[1])
-    broken += [
+    broken = [
+        f"the key {name} has {len(found)} jobs"
+        for name, found in jobs.items()
+        if _of_one_time(found, created_ms)
+    ]
+    return broken + [
         f"the key {key} was answered with the jobs {sorted(found)}"
         for key, found in answers.items()
-        if len(found) > 1
+        if _of_one_time(found, created_ms)
     ]
-    return broken
+
+
+def _of_one_time(jobs: set[str], created_ms: Mapping[str, int]) -> bool:
+    """Whether two of them were created while the key of the first was kept."""
+    times_ms = sorted(created_ms.get(id, 0) for id in jobs)
+    return any(later - first < RECEIPT_MS for first, later in pairwise(times_ms))
 
 
 def not_ended_once(seen: Evidence) -> list[str]:
@@ -96,6 +111,15 @@ def told_otherwise(seen: Evidence) -> list[str]:
                 now = stored.get(int(number))
                 broken.append(f"{told.client} was told {entry} as entry {number}, which is {now}")
     return broken
+
+
+def gone_back(seen: Evidence) -> list[str]:
+    """The story never goes back in time, whatever clocks are set to."""
+    return [
+        f"entry {after.number} of the story is {before.at_ms - after.at_ms} ms before entry {before.number}"
+        for before, after in pairwise(seen.story)
+        if after.at_ms < before.at_ms
+    ]
 
 
 def begun_twice(seen: Evidence) -> list[str]:
@@ -148,5 +172,5 @@ def further_attempts(seen: Evidence) -> int:
     return len(attempts) - len({ids.task_of(id) for id in attempts})
 
 
-ALWAYS = (lost, doubled, not_ended_once, told_otherwise, begun_twice, wrong_results)
+ALWAYS = (lost, doubled, not_ended_once, told_otherwise, gone_back, begun_twice, wrong_results)
 """What holds whatever happened."""

@@ -7,8 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from random import Random
 
@@ -18,10 +20,10 @@ import psutil
 
 from orchestra.testing.chaos.farm import Farm
 from orchestra.testing.chaos.journal import Mark
-from orchestra.testing.chaos.processes import Child
+from orchestra.testing.chaos.processes import BOUND_S, Child
 from orchestra.testing.chaos.proxy import HOST
 from orchestra.testing.chaos.tally import SERVER_S, Tally
-from orchestra.testing.chaos.troubles import MOMENT_S, WORK_AFTER_SERVER, resumed
+from orchestra.testing.chaos.troubles import AWAY, MOMENT_S, WORK_AFTER_SERVER, resumed
 from orchestra.testing.chaos.undertaker import SMALL
 
 DISK_BYTES = 64 * 1024 * 1024
@@ -56,6 +58,9 @@ STEPS_S = (-3_600, -60, -30, 30, 60, 3_600)
 CLOCK_S_MAX = 6 * 3_600
 """How far it is off at most: far from what forgets keys (a day)."""
 
+MONTH_S = 30 * 24 * 3_600
+"""How far a clock is off that its machine lost without power, or that somebody set by hand."""
+
 FELT_S = 1.2
 """A clock that is set is read again by its process within a second."""
 
@@ -63,6 +68,7 @@ FREED = "work and answers after there is room on the disk"
 MEMORY_BACK = "work and answers after there is memory"
 CLOSED = "work and answers after there are descriptors"
 STEPPED = "work and answers after a step of the clock"
+MONTH_LATER = "work and answers after a start by another calendar"
 
 UNLIMITED = (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY)
 
@@ -211,11 +217,38 @@ async def clock(farm: Farm, rng: Random, tally: Tally) -> None:
     await anyio.sleep(rng.uniform(0, MOMENT_S))
     names = ["server", "server", *(worker.folder.name for worker in farm.workers)]
     name = rng.choice(names)
-    path = farm.clock_of(name)
-    off_s = int(path.read_text().strip().removesuffix("s"))
-    steps = [step for step in STEPS_S if abs(off_s + step) <= CLOCK_S_MAX]
-    path.write_text(f"{off_s + rng.choice(steps):+d}s\n")
+    off_s = _off_s(farm, name)
+    _set_off(
+        farm, name, rng.choice([off_s + by for by in STEPS_S if abs(off_s + by) <= CLOCK_S_MAX])
+    )
     tally.struck += 1
     tally.counts[f"steps of the {'server' if name == 'server' else 'worker'}'s clock"] += 1
     await anyio.sleep(FELT_S)
     await resumed(farm, tally, STEPPED, SERVER_S, farm.journal.mark())
+
+
+def _off_s(farm: Farm, name: str) -> int:
+    """How far the clock of a process is off."""
+    return int(farm.clock_of(name).read_text().strip().removesuffix("s"))
+
+
+def _set_off(farm: Farm, name: str, off_s: int) -> None:
+    farm.clock_of(name).write_text(f"{off_s:+d}s\n")
+
+
+async def calendar(farm: Farm, rng: Random, tally: Tally) -> None:
+    """SIGTERM of the server, whose machine's calendar is another one when it is started again: by a month, back or forth."""
+    await anyio.sleep(rng.uniform(0, MOMENT_S))
+    since_s = time.monotonic()
+    await farm.running_server.end()
+    # One time to another month, the next time to the right one: every other start goes back.
+    off_s = 0 if _off_s(farm, "server") else rng.choice((-MONTH_S, MONTH_S))
+    _set_off(farm, "server", off_s)
+    await farm.serve()
+    tally.recovered(AWAY, farm.ready_s - since_s, BOUND_S)
+    tally.struck += 1
+    async with httpx.AsyncClient(base_url=farm.url, timeout=BOUND_S) as http:
+        told = parsedate_to_datetime((await http.get("/")).headers["date"])
+    if abs(told.timestamp() - time.time() - off_s) > MONTH_S / 2:
+        tally.broken.append("the server does not go by the clock that was set")
+    await resumed(farm, tally, MONTH_LATER, SERVER_S, farm.journal.mark())
