@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from operator import itemgetter
 
-from orchestra.errors import StoreTaken
+from orchestra.errors import StoreTaken, ensure
 from orchestra.ports import Batch, LogChunk
 from orchestra.statemachine.lifecycles import JOB_FINAL
 from orchestra.statemachine.records import KIND_OF, Job
@@ -69,6 +70,7 @@ class PreparedBatch:
             entries = told.entries[place : place + SEGMENT_ENTRIES_MAX]
             self._segment(Told(told.first + place, entries))
         story_number = told.first + len(told) - 1 if told else 0
+        self.story_first = told.first if told else 0
         at_ms = max(map(_AT_MS, told.entries), default=0)
         self.entry = Entry(batch.number, story_number, at_ms, self.parts.encoded())
 
@@ -92,30 +94,51 @@ def write(connection: Connection, prepared: PreparedBatch, backlog: Backlog) -> 
         Defect: The story does not follow the stored one. Nothing was stored.
         apsw.Error: The medium failed; the transaction was rolled back, or its outcome is unknown.
     """
-    batch, entry = prepared.batch, prepared.entry
-    is_direct = len(entry.body) >= DIRECT_BYTES
+    entry = prepared.entry
+    if len(entry.body) >= DIRECT_BYTES:
+        _write_in_place(connection, prepared, backlog)
+        return Backlog()
+    if prepared.batch.logs or prepared.dropped_attempts:
+        with _transaction(connection) as cursor:
+            _append(connection, prepared)
+            _write_output(cursor, prepared)
+    else:
+        _append(connection, prepared)
+    backlog.add(entry, prepared.parts)
+    return backlog
+
+
+def _append(connection: Connection, prepared: PreparedBatch) -> None:
+    if not append(connection, prepared.entry, prepared.story_first):
+        _fence(connection.cursor(), prepared)
+        ensure(False, f"batch {prepared.batch.number} follows, and was not taken")
+
+
+def _write_in_place(connection: Connection, prepared: PreparedBatch, backlog: Backlog) -> None:
+    with _transaction(connection) as cursor:
+        _fence(cursor, prepared)
+        before = confirmed(connection, backlog)
+        put_in_place(cursor, before.followed_by(prepared.entry, prepared.parts))
+        _write_output(cursor, prepared)
+
+
+def _write_output(cursor: Cursor, prepared: PreparedBatch) -> None:
+    _DROP_LOGS.run(cursor, prepared.dropped_attempts)
+    if prepared.batch.logs:
+        _write_logs(cursor, prepared.batch.logs)
+
+
+@contextmanager
+def _transaction(connection: Connection) -> Generator[Cursor]:
     cursor = connection.cursor()
     cursor.execute("BEGIN IMMEDIATE")
     try:
-        story_number = max(entry.story_number, _fence(cursor, prepared))
-        if is_direct:
-            before = confirmed(connection, backlog)
-            put_in_place(cursor, before.followed_by(entry, prepared.parts))
-        else:
-            append(cursor, entry._replace(story_number=story_number))
-        if prepared.dropped_attempts:
-            _DROP_LOGS.run(cursor, prepared.dropped_attempts)
-        if batch.logs:
-            _write_logs(cursor, batch.logs)
+        yield cursor
         cursor.execute("COMMIT")
     finally:
         # Some failures have rolled back already, as SQLite saw fit.
         if connection.in_transaction:
             cursor.execute("ROLLBACK")
-    if is_direct:
-        return Backlog()
-    backlog.add(entry, prepared.parts)
-    return backlog
 
 
 def empty_journal(connection: Connection, backlog: Backlog) -> None:
@@ -125,18 +148,12 @@ def empty_journal(connection: Connection, backlog: Backlog) -> None:
     Raises:
         apsw.Error: The medium failed; the transaction was rolled back, or its outcome is unknown.
     """
-    cursor = connection.cursor()
-    cursor.execute("BEGIN IMMEDIATE")
-    try:
+    with _transaction(connection) as cursor:
         put_in_place(cursor, confirmed(connection, backlog))
-        cursor.execute("COMMIT")
-    finally:
-        if connection.in_transaction:
-            cursor.execute("ROLLBACK")
 
 
-def _fence(cursor: Cursor, prepared: PreparedBatch) -> int:
-    """The number of the last story entry that is stored."""
+def _fence(cursor: Cursor, prepared: PreparedBatch) -> None:
+    """Raise `StoreTaken` or `Defect` for a batch that does not follow what is stored."""
     batch = prepared.batch
     numbers = first(cursor, "SELECT number, story_number FROM meta")
     if numbers is None:
@@ -146,7 +163,6 @@ def _fence(cursor: Cursor, prepared: PreparedBatch) -> int:
     if number != batch.number - 1:
         raise StoreTaken(f"batch {batch.number} does not follow {number}, the last one stored")
     check_story_follows(batch, story_number)
-    return story_number
 
 
 def _write_logs(cursor: Cursor, pieces: Sequence[LogChunk]) -> None:

@@ -139,7 +139,7 @@ async def test_it_is_put_in_place_once_that_is_worth_a_transaction(
 
 async def test_a_batch_that_is_large_goes_straight_to_its_place(tmp_path: Path) -> None:
     store = await begun(tmp_path / "store.db")
-    many = tuple(samples.job(100 + place) for place in range(2_000))
+    many = tuple(samples.job(100 + place) for place in range(8_000))
     try:
         await store.commit(Batch(2, puts=many))
         assert counted(store.path, "journal") == 0
