@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar
 
 from orchestra.statemachine.commands import Command
 from orchestra.statemachine.queries import Query
@@ -164,19 +164,6 @@ class Store(Protocol):
 
     async def aclose(self) -> None:
         """Give up the medium. Everything acknowledged stays."""
-        ...
-
-
-@runtime_checkable
-class Tidying(Protocol):
-    """A store that has work to do when nobody waits for it. Most have none, and no such method."""
-
-    async def tidy(self) -> None:
-        """
-        Called after each batch, when everybody has been told of it. The next one waits until this returns.
-
-        Nothing that a commit promises may depend on it: it may fail, without a word, and the process may end in it.
-        """
         ...
 
 

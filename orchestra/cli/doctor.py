@@ -150,7 +150,7 @@ def check_open_files(limit: int | None = None) -> Finding:
 
 def examine_file(path: str) -> list[Finding]:
     """The data file and its token file can be read from end to end."""
-    from orchestra.storage.sqlite_check import check_file
+    from orchestra.storage.sqlite_files import check_file
 
     problems = check_file(path)
     findings = [Finding("data", BROKEN, problem) for problem in problems[:20]]

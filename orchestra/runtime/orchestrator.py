@@ -31,7 +31,6 @@ from orchestra.ports import (
     Seeds,
     Store,
     Story,
-    Tidying,
     Watch,
     WatchStory,
 )
@@ -84,7 +83,6 @@ class Orchestrator:
         self, store: Store, *, clock: Clock | None = None, seeds: Seeds | None = None
     ) -> None:
         self._store = store
-        self._tidying = store if isinstance(store, Tidying) else None
         self._clock = clock or SteadyClock()
         self._seeds = seeds or SystemSeeds()
         self._state = State()
@@ -122,8 +120,6 @@ class Orchestrator:
             while True:
                 await self._wait()
                 await self._turn()
-                if self._tidying is not None:
-                    await self._tidying.tidy()
         finally:
             self._running = False
             self._feed.shut_all()

@@ -61,8 +61,3 @@ def check_story_follows(batch: Batch, story_number: int) -> None:
 def belongs(entry: Moved, job_id: str) -> bool:
     """Whether a story entry is about a job or a part of it."""
     return entry.kind in JOB_PARTS and ids.job_of(entry.id) == job_id
-
-
-def story_job(id: str) -> str:
-    """The key of a job in the index of the story: its number, as its id writes it. Numbers are never used again."""
-    return id[:8]

@@ -46,12 +46,6 @@ KIND_NAMES: Mapping[int, str] = MappingProxyType(
     {number: kind for kind, number in KIND_NUMBERS.items()}
 )
 
-BATCH_KIND = 100
-"""Under which a whole batch is set aside that can not be read. No kind of row."""
-
-SET_ASIDE_NAMES: Mapping[int, str] = MappingProxyType({**KIND_NAMES, BATCH_KIND: "batch"})
-"""What lies in the table of things set aside, by its number there."""
-
 VERSIONS: Mapping[str, int] = MappingProxyType(dict.fromkeys(KINDS, 1))
 """The schema version under which each kind is written now."""
 
@@ -84,29 +78,6 @@ class Unreadable(Exception):
         self.kind = kind
         self.id = id
         self.problem = problem
-
-
-def seal(version: int, payload: bytes) -> bytes:
-    """A payload behind its version and checksum."""
-    return _HEADER.pack(version, zlib.crc32(payload)) + payload
-
-
-def unseal(kind: str, id: str, body: bytes, version: int) -> memoryview:
-    """
-    The payload that `seal` sealed at this version.
-
-    Raises:
-        Unreadable: The body is damaged, or of another version.
-    """
-    if len(body) < _HEADER.size:
-        raise Unreadable(kind, id, f"cut off after {len(body)} bytes")
-    found, checksum = _HEADER.unpack_from(body)
-    payload = memoryview(body)[_HEADER.size :]
-    if found != version:
-        raise Unreadable(kind, id, f"version {found} is not known here")
-    if zlib.crc32(payload) != checksum:
-        raise Unreadable(kind, id, "the checksum does not fit")
-    return payload
 
 
 class RowCodec:
@@ -195,7 +166,7 @@ def encode_story(story: Sequence[Moved]) -> bytes:
         payload = _ENCODER.encode(told.entries)
     except (TypeError, ValueError, OverflowError) as error:
         raise Defect(f"story entry {told.first} and on can not be stored: {error}") from error
-    return seal(_STORY_VERSION, payload)
+    return _HEADER.pack(_STORY_VERSION, zlib.crc32(payload)) + payload
 
 
 def decode_story(first: int, body: bytes) -> list[Moved]:
@@ -206,7 +177,14 @@ def decode_story(first: int, body: bytes) -> list[Moved]:
         Unreadable: The segment is damaged.
     """
     id = str(first)
-    payload = unseal("story", id, body, _STORY_VERSION)
+    if len(body) < _HEADER.size:
+        raise Unreadable("story", id, f"cut off after {len(body)} bytes")
+    version, checksum = _HEADER.unpack_from(body)
+    payload = memoryview(body)[_HEADER.size :]
+    if version != _STORY_VERSION:
+        raise Unreadable("story", id, f"version {version} is not known here")
+    if zlib.crc32(payload) != checksum:
+        raise Unreadable("story", id, "the checksum does not fit")
     try:
         entries = _STORY_DECODER.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

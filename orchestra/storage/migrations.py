@@ -14,9 +14,8 @@ import attrs
 from orchestra.errors import ensure
 from orchestra.statemachine.lifecycles import JOB_FINAL
 from orchestra.statemachine.records import Job
-from orchestra.storage.bounds import JOB_PARTS, story_job
+from orchestra.storage.bounds import JOB_PARTS
 from orchestra.storage.codec import KIND_NUMBERS, RowCodec, Unreadable, decode_story
-from orchestra.storage.journal import put_in_place, read_backlog
 from orchestra.storage.sql import Connection
 
 APPLICATION_ID = 0x6F726368
@@ -33,14 +32,17 @@ class Migration:
         up: SQL.
         down: SQL that takes back what ``up`` did. Nothing that a user stored may be lost by it.
         fill: Fills what ``up`` made from what is there, for what SQL alone can not read.
-        empty: Brings what lies in what ``down`` removes to where it lay before, for the same reason.
     """
 
     number: int
     up: str
     down: str
     fill: Callable[[Connection], None] | None = None
-    empty: Callable[[Connection], None] | None = None
+
+
+def story_job(id: str) -> str:
+    """The key of a job in the index of the story: its number, as its id writes it. Numbers are never used again."""
+    return id[:8]
 
 
 def _fill_live_jobs(connection: Connection) -> None:
@@ -68,10 +70,6 @@ def _fill_story_jobs(connection: Connection) -> None:
         connection.executemany(
             "INSERT INTO story_jobs (job, first) VALUES (?, ?)", [(job, first) for job in jobs]
         )
-
-
-def _empty_journal(connection: Connection) -> None:
-    put_in_place(connection.cursor(), read_backlog(connection))
 
 
 MIGRATIONS: tuple[Migration, ...] = (
@@ -122,17 +120,6 @@ MIGRATIONS: tuple[Migration, ...] = (
         down="DROP TABLE story_jobs",
         fill=_fill_story_jobs,
     ),
-    Migration(
-        4,
-        # A commit writes the few pages of one row, and not those of each table that its parts belong to.
-        up="""
-        CREATE TABLE journal (
-            number INTEGER PRIMARY KEY, story_number INTEGER NOT NULL, at_ms INTEGER NOT NULL, body BLOB NOT NULL
-        ) STRICT;
-        """,
-        down="DROP TABLE journal",
-        empty=_empty_journal,
-    ),
 )
 
 LATEST = MIGRATIONS[-1].number
@@ -161,8 +148,6 @@ def migrate(connection: Connection, target: int = LATEST) -> None:
             if step.fill is not None:
                 step.fill(connection)
         for step in reversed(MIGRATIONS[target:version]):
-            if step.empty is not None:
-                step.empty(connection)
             connection.execute(step.down)
         connection.pragma("user_version", target)
         connection.pragma("application_id", APPLICATION_ID)

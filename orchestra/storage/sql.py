@@ -75,10 +75,6 @@ class Connection(Protocol):
         """A fresh cursor."""
         ...
 
-    def changes(self) -> int:
-        """How many rows the last statement that writes has changed."""
-        ...
-
     def execute(self, statements: str, bindings: Sequence[Value] | None = None) -> Cursor:
         """As `Cursor.execute`, on a fresh cursor."""
         ...

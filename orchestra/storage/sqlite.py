@@ -21,9 +21,8 @@ from orchestra.storage import sqlite_files as files
 from orchestra.storage import sqlite_reads as reads
 from orchestra.storage.codec import RowCodec
 from orchestra.storage.disk import THE_DISK, Disk
-from orchestra.storage.journal import Backlog, put_in_place, read_backlog
-from orchestra.storage.sql import Connection, Cursor, first
-from orchestra.storage.sqlite_writes import PreparedBatch, empty_journal, write
+from orchestra.storage.sql import Connection, Cursor
+from orchestra.storage.sqlite_writes import PreparedBatch, write
 
 T = TypeVar("T")
 
@@ -37,17 +36,13 @@ back costs as much as a quick flush. After one that took longer than 2 ms, and e
 """
 
 
-class _JournaledError(Exception):
-    """What is asked for may lie in the journal still."""
-
-
 class SqliteStore:
     """
     A `Store` in one SQLite file (with ``-wal``, ``-shm`` and ``.lock`` beside it while it is open). Made by `open`.
 
     Commits run in a thread of their own, one at a time; pages of history are read through a second connection, in another thread, and
-    see what is committed. A commit appends to a journal; `tidy` puts its parts in their places (`storage.journal`). Durable on return
-    of `commit`: with ``durability="full"`` through a power cut, with ``"normal"`` through a crash of the process only.
+    see what is committed. Durable on return of `commit`: with ``durability="full"`` through a power cut, with ``"normal"`` through
+    a crash of the process only.
     """
 
     def __init__(self, path: str, durability: str, codec: RowCodec, disk: Disk = THE_DISK) -> None:
@@ -60,7 +55,6 @@ class SqliteStore:
         self._lock: Connection | None = None
         self._writer: Connection | None = None
         self._reader: Connection | None = None
-        self._backlog = Backlog()
         self._failed = False
         self._here = 0
         """Small batches that may still be committed in the event loop before the medium is timed in the thread again."""
@@ -126,13 +120,6 @@ class SqliteStore:
             self._release()
             raise
 
-    def _finish(self) -> None:
-        """Leave a file in which all lies in its place, unless the medium does not let us."""
-        if not self._failed:
-            with contextlib.suppress(StoreFailed):
-                self._tidy()
-        self._release()
-
     def _release(self) -> None:
         """Close everything. The writer's close moves the log into the file; the lock goes last."""
         for connection in (self._reader, self._writer, self._lock):
@@ -184,14 +171,7 @@ class SqliteStore:
     def _load(self) -> Loaded:
         writer = self._usable(self._writer)
         try:
-            self._backlog = read_backlog(writer)
-            try:
-                if self._backlog:
-                    self._tidy()
-            except StoreFailed as failure:
-                if not failure.full:
-                    raise
-            return self._read_on_writer(lambda _: reads.load(writer, self._codec))
+            return reads.load(writer, self._codec)
         except apsw.Error as error:
             raise self._failure(writer, error) from error
 
@@ -209,7 +189,6 @@ class SqliteStore:
             self._here > 0
             and len(batch.puts) + len(batch.story) <= HERE_ENTRIES_MAX
             and not batch.logs
-            and not self._writing.borrowed_tokens  # nobody is at the writer in a thread
         ):
             await anyio.lowlevel.checkpoint_if_cancelled()
             began_s = time.perf_counter()
@@ -231,24 +210,9 @@ class SqliteStore:
         writer = self._usable(self._writer)
         prepared = PreparedBatch(batch, self._codec)
         try:
-            self._backlog = write(writer, prepared, self._backlog)
+            write(writer, prepared)
         except apsw.Error as error:
             raise self._failure(writer, error) from error
-
-    async def tidy(self) -> None:
-        """As `ports.Tidying.tidy`: put in place what is in the journal, once that is worth a transaction."""
-        if self._backlog.is_due and not (self._failed or self._closed):
-            # What the medium says is told by the next commit: nobody waits for this.
-            with contextlib.suppress(StoreFailed):
-                await anyio.to_thread.run_sync(self._tidy, limiter=self._writing)
-
-    def _tidy(self) -> None:
-        writer = self._usable(self._writer)
-        try:
-            empty_journal(writer, self._backlog)
-        except apsw.Error as error:
-            raise self._failure(writer, error) from error
-        self._backlog = Backlog()
 
     async def rows(self, query: Rows) -> tuple[Record, ...]:
         """A page of committed rows."""
@@ -260,61 +224,19 @@ class SqliteStore:
 
     async def log(self, query: Log) -> LogRead:
         """Stored output. An attempt without any has size 0."""
-        return await self._read(lambda cursor: reads.read_log(cursor, query), journaled=False)
+        return await self._read(lambda cursor: reads.read_log(cursor, query))
 
-    async def _read(self, read: Callable[[Cursor], T], *, journaled: bool = True) -> T:
-        """
-        Read what is committed.
-
-        Args:
-            read: What to do with a cursor.
-            journaled: Whether what it reads may lie in the journal still, and is to be put in its place before.
-        """
-
-        def run(journaled: bool) -> T:
+    async def _read(self, read: Callable[[Cursor], T]) -> T:
+        def run() -> T:
             reader = self._usable(self._reader)
             # Closed at once: a statement that is left half read would keep its snapshot, and the log could not be emptied.
             with contextlib.closing(reader.cursor()) as cursor:
                 try:
-                    cursor.execute("BEGIN")  # one snapshot for the question and the answer
-                    try:
-                        if journaled and first(cursor, "SELECT 1 FROM journal"):
-                            raise _JournaledError
-                        return read(cursor)
-                    finally:
-                        cursor.execute("ROLLBACK")
+                    return read(cursor)
                 except apsw.Error as error:
                     raise StoreFailed(f"{self.path}: {error}") from error
 
-        def run_tidied() -> T:
-            try:
-                self._tidy()
-            except StoreFailed as failure:
-                if not failure.full:
-                    raise
-                return self._read_on_writer(read)
-            return run(False)
-
-        try:
-            return await anyio.to_thread.run_sync(run, journaled, limiter=self._reading)
-        except _JournaledError:
-            async with self._reading:
-                return await anyio.to_thread.run_sync(run_tidied, limiter=self._writing)
-
-    def _read_on_writer(self, read: Callable[[Cursor], T]) -> T:
-        """Read as if the journal were empty, on a medium that is too full to empty it: what is put in place is taken back."""
-        writer = self._usable(self._writer)
-        with contextlib.closing(writer.cursor()) as cursor:
-            if not self._backlog:
-                return read(cursor)
-            cursor.execute("BEGIN")
-            try:
-                put_in_place(cursor, self._backlog)
-                return read(cursor)
-            except apsw.Error as error:
-                raise StoreFailed(f"{self.path}: {error}") from error
-            finally:
-                cursor.execute("ROLLBACK")
+        return await anyio.to_thread.run_sync(run, limiter=self._reading)
 
     async def backup(self, target: str) -> None:
         """
@@ -339,8 +261,8 @@ class SqliteStore:
         with anyio.CancelScope(shield=True):
             async with self._copying, self._writing, self._reading:
                 if not self._closed:
-                    await anyio.to_thread.run_sync(self._finish)
                     self._closed = True
+                    await anyio.to_thread.run_sync(self._release)
         await anyio.lowlevel.checkpoint()
 
     def _usable(self, connection: Connection | None) -> Connection:

@@ -1,4 +1,4 @@
-"""The file of the SQLite store: opening, locking, migrating and copying it. All calls here block."""
+"""The file of the SQLite store: opening, locking, migrating, copying and checking it. All calls here block."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from pathlib import Path
 import apsw
 
 from orchestra.errors import Conflict, Malformed, NotFound, StoreFailed, StoreTaken
+from orchestra.statemachine.lifecycles import JOB_FINAL
+from orchestra.statemachine.records import Job
+from orchestra.storage.codec import KIND_NAMES, RowCodec, Unreadable, decode_story
 from orchestra.storage.disk import THE_DISK, Disk
 from orchestra.storage.migrations import APPLICATION_ID, LATEST, migrate, version_of
 from orchestra.storage.sql import Connection, connect, first
@@ -107,8 +110,6 @@ def _set_up(connection: Connection, synchronous: str) -> None:
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-    # A transaction that is only read in, and then taken back, must not ask a full disk for room.
-    connection.execute("PRAGMA cache_spill = OFF")
     mode = connection.pragma("journal_mode", "wal")
     if mode != "wal":
         raise apsw.CantOpenError(f"no write-ahead log is possible (journal mode {mode})")
@@ -302,3 +303,74 @@ def _copy(path: str, part: str, disk: Disk) -> Iterator[int]:
                     steps.step(BACKUP_PAGES)
                     yield steps.remaining
         source.execute("ROLLBACK")
+
+
+def check_file(path: str, codec: RowCodec | None = None) -> list[str]:
+    """
+    Read a whole store, in use or not, and say what is wrong with it: damaged pages, unreadable rows, gaps in the story.
+
+    Changes nothing. Takes time in proportion to the file.
+
+    Returns:
+        One sentence for each problem; empty when all is well.
+    """
+    if not Path(path).exists():
+        return [f"{path} does not exist"]
+    try:
+        with contextlib.closing(open_reader(path)) as connection:
+            version = check_identity(connection, path)
+            if version < LATEST:
+                return [f"{path} has schema {version}; the next start brings it to {LATEST}"]
+            connection.execute("BEGIN")
+            return list(_problems(connection, codec or RowCodec()))
+    except (apsw.Error, Malformed, Conflict) as error:
+        return [f"{path} can not be read: {error}"]
+
+
+def _problems(connection: Connection, codec: RowCodec) -> Iterator[str]:
+    for (finding,) in connection.execute("PRAGMA integrity_check"):
+        if finding != "ok":
+            yield f"page check: {finding}"
+    yield from _row_problems(connection, codec)
+    for kind, id, problem in connection.execute("SELECT kind, id, problem FROM quarantine"):
+        yield f"set aside: {KIND_NAMES.get(kind, kind)} {id}: {problem}"
+    yield from _story_problems(connection)
+
+
+def _row_problems(connection: Connection, codec: RowCodec) -> Iterator[str]:
+    live: set[str] = set()
+    for kind, key, body in connection.execute("SELECT kind, CAST(id AS BLOB), body FROM rows"):
+        id = key.decode(errors="backslashreplace")
+        name = KIND_NAMES.get(kind)
+        if name is None:
+            yield f"row {id}: kind {kind} is not known here"
+            continue
+        try:
+            record = codec.decode(name, id, body)
+        except Unreadable as error:
+            yield f"row {error}"
+            continue
+        if isinstance(record, Job) and record.status not in JOB_FINAL:
+            live.add(id)
+    listed = {id for (id,) in connection.execute("SELECT id FROM live_jobs")}
+    for id in sorted(live - listed):
+        yield f"job {id} is not final and is not listed as live"
+    for id in sorted(listed - live):
+        yield f"job {id} is listed as live and is not there, or final"
+
+
+def _story_problems(connection: Connection) -> Iterator[str]:
+    expected = 1
+    for number, body in connection.execute("SELECT first, body FROM story ORDER BY first"):
+        if number != expected:
+            yield f"story entries {expected} to {number - 1} are missing"
+        try:
+            expected = number + len(decode_story(number, body))
+        except Unreadable as error:
+            yield f"segment of {error}"
+            expected = number
+    last = first(connection, "SELECT story_number FROM meta")
+    if last is None:
+        yield "the row of numbers is missing"
+    elif last != (expected - 1,):
+        yield f"the story ends at {expected - 1}, not at {last[0]}"

@@ -8,22 +8,15 @@ import apsw
 
 from orchestra.ports import Loaded, Log, LogRead, Moved, Quarantined, Rows, Story
 from orchestra.statemachine.records import KINDS, Counters, Record
-from orchestra.storage.bounds import (
-    JOB_PARTS,
-    belongs,
-    check_log,
-    check_rows,
-    check_story,
-    story_job,
-)
+from orchestra.storage.bounds import JOB_PARTS, belongs, check_log, check_rows, check_story
 from orchestra.storage.codec import (
     KIND_NAMES,
     KIND_NUMBERS,
-    SET_ASIDE_NAMES,
     RowCodec,
     Unreadable,
     decode_story,
 )
+from orchestra.storage.migrations import story_job
 from orchestra.storage.pieces import assemble
 from orchestra.storage.salvage import counters_from, set_aside
 from orchestra.storage.sql import Connection, Cursor, first
@@ -61,7 +54,7 @@ class BadRow:
 
 def load(connection: Connection, codec: RowCodec) -> Loaded:
     """
-    Read what is live, and move what can not be read into the table ``quarantine``. The journal has been put in place before.
+    Read what is live, and move what can not be read into the table ``quarantine``.
 
     A medium that is too full to move them does not stop the start: they are named all the same, and moved another time.
 
@@ -138,8 +131,6 @@ def _text(kind: str, key: bytes) -> str:
 
 
 def _quarantine(connection: Connection, bad: list[BadRow]) -> None:
-    if connection.in_transaction:
-        return  # a reading that is taken back, because the medium is too full for anything else
     try:
         connection.execute("BEGIN IMMEDIATE")
         for row in bad:
@@ -160,7 +151,7 @@ def _quarantine(connection: Connection, bad: list[BadRow]) -> None:
 def _quarantined(connection: Connection) -> list[Quarantined]:
     """What was set aside and has not been replaced by a good row since."""
     return [
-        Quarantined(SET_ASIDE_NAMES.get(kind, str(kind)), id, problem)
+        Quarantined(KIND_NAMES.get(kind, str(kind)), id, problem)
         for kind, id, problem in connection.execute(
             "SELECT kind, id, problem FROM quarantine WHERE NOT EXISTS"
             " (SELECT 1 FROM rows WHERE rows.kind = quarantine.kind AND rows.id = quarantine.id) LIMIT ?",
@@ -251,18 +242,22 @@ def _segments(cursor: Cursor, query: Story) -> Iterable[tuple[int, bytes]]:
 
 def read_log(cursor: Cursor, query: Log) -> LogRead:
     """
-    Bytes of a stream. The caller's transaction makes it one snapshot of the size and the bytes.
+    Bytes of a stream, from one snapshot.
 
     Raises:
         Malformed: The query asks for what can not be.
         apsw.Error: The medium failed.
     """
     check_log(query)
-    size = stored_bytes(cursor, query.attempt_id, query.stream)
-    pieces = cursor.execute(
-        "SELECT offset, data FROM logs WHERE attempt_id = ?1 AND stream = ?2 AND offset < ?4"
-        " AND offset >= coalesce((SELECT max(offset) FROM logs WHERE attempt_id = ?1 AND stream = ?2 AND offset <= ?3), 0)"
-        " ORDER BY offset",
-        (query.attempt_id, query.stream, query.offset, query.offset + query.limit),
-    )
-    return LogRead(assemble(query.offset, query.limit, size, pieces), size)
+    cursor.execute("BEGIN")  # one snapshot for the size and the bytes
+    try:
+        size = stored_bytes(cursor, query.attempt_id, query.stream)
+        pieces = cursor.execute(
+            "SELECT offset, data FROM logs WHERE attempt_id = ?1 AND stream = ?2 AND offset < ?4"
+            " AND offset >= coalesce((SELECT max(offset) FROM logs WHERE attempt_id = ?1 AND stream = ?2 AND offset <= ?3), 0)"
+            " ORDER BY offset",
+            (query.attempt_id, query.stream, query.offset, query.offset + query.limit),
+        )
+        return LogRead(assemble(query.offset, query.limit, size, pieces), size)
+    finally:
+        cursor.execute("ROLLBACK")

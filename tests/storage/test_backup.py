@@ -11,8 +11,7 @@ import pytest
 from orchestra.errors import Conflict, Malformed, StoreFailed
 from orchestra.ports import Batch, LogChunk
 from orchestra.storage.sqlite import SqliteStore
-from orchestra.storage.sqlite_check import check_file
-from orchestra.storage.sqlite_files import backup_steps
+from orchestra.storage.sqlite_files import backup_steps, check_file
 from orchestra.testing import store_samples as samples
 
 pytestmark = pytest.mark.anyio

@@ -26,7 +26,7 @@ from orchestra.statemachine.records import (
 from orchestra.storage.codec import KIND_NUMBERS, RowCodec
 from orchestra.storage.salvage import counters_from, set_aside
 from orchestra.storage.sqlite import SqliteStore
-from orchestra.storage.sqlite_check import check_file
+from orchestra.storage.sqlite_files import check_file
 from orchestra.testing import store_samples as samples
 
 pytestmark = pytest.mark.anyio

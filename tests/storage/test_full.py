@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from orchestra.errors import StoreFailed
-from orchestra.ports import Batch, LogChunk, Rows, Story
+from orchestra.ports import Batch, LogChunk
 from orchestra.storage.sqlite import SqliteStore
-from orchestra.storage.sqlite_check import check_file
+from orchestra.storage.sqlite_files import check_file
 from orchestra.testing import store_samples as samples
 
 pytestmark = pytest.mark.anyio
@@ -141,41 +141,3 @@ async def test_a_limit_on_file_size_is_a_full_medium(tmp_path: Path) -> None:
     finally:
         await store.aclose()
     assert check_file(store.path) == []
-
-
-def filled_up(folder: Path) -> Path:
-    """A file that takes all the room that is left."""
-    filler = folder / "filler"
-    with filler.open("wb", buffering=0) as file:
-        for size in (65_536, 4_096, 1):
-            try:
-                while file.write(bytes(size)) == size:
-                    pass
-            except OSError:
-                continue
-    return filler
-
-
-async def test_what_lies_in_the_journal_is_read_while_there_is_no_room_to_put_it_in_place(
-    small: Path,
-) -> None:
-    store = await SqliteStore.open(str(small / "store.db"))
-    try:
-        await store.load()
-        await store.commit(samples.numbered(1, 1, *samples.world()))
-        filler = filled_up(small)
-        after = samples.numbered(2, 1 + len(samples.world()), samples.job(8))
-        with pytest.raises(StoreFailed) as told:
-            await store.commit(after)
-        assert told.value.full
-        for _ in range(2):
-            assert await store.rows(Rows("job")) == (samples.job(7, stages=2, tasks=2),)
-            assert len(await store.story(Story())) == len(samples.world())
-            loaded = await store.load()
-            assert {row.id for row in loaded.rows} == {row.id for row in samples.world()}
-        filler.unlink()
-        await store.commit(after)
-        assert len(await store.rows(Rows("job"))) == 2
-    finally:
-        await store.aclose()
-    assert check_file(str(small / "store.db")) == []

@@ -13,7 +13,7 @@ import pytest
 from orchestra.ports import Log, Rows, Story
 from orchestra.statemachine import limits
 from orchestra.storage.sqlite import SqliteStore
-from orchestra.storage.sqlite_check import check_file
+from orchestra.storage.sqlite_files import check_file
 from orchestra.testing import store_samples as samples
 from tests.storage.committer import WIDTH
 from tests.tidy import ROOT

@@ -12,13 +12,11 @@ from orchestra.errors import Conflict, Defect, Malformed, NotFound, StoreTaken
 from orchestra.ports import Rows, Story
 from orchestra.statemachine.lifecycles import JobStatus
 from orchestra.statemachine.records import KIND_OF
-from orchestra.storage.bounds import story_job
 from orchestra.storage.codec import KIND_NUMBERS, RowCodec, encode_story
 from orchestra.storage.migrations import LATEST, migrate, version_of
 from orchestra.storage.sql import connect, first
 from orchestra.storage.sqlite import SqliteStore
-from orchestra.storage.sqlite_check import check_file
-from orchestra.storage.sqlite_files import migrate_file
+from orchestra.storage.sqlite_files import check_file, migrate_file
 from orchestra.testing import store_samples as samples
 
 pytestmark = pytest.mark.anyio
@@ -48,9 +46,6 @@ def file_of(version: int, path: Path) -> str:
     )
     if version >= 2:
         connection.execute("INSERT INTO live_jobs VALUES (?)", (samples.root_id(7),))
-    if version >= 3:
-        jobs = [(story_job(id), first) for id in (samples.root_id(7), DONE.id) for first in (1, 8)]
-        connection.executemany("INSERT INTO story_jobs VALUES (?, ?)", jobs)
     connection.close()
     return str(path)
 

@@ -14,8 +14,7 @@ import pytest
 from orchestra.errors import Defect, StoreFailed, StoreTaken
 from orchestra.ports import Batch, LogChunk, Rows, Story
 from orchestra.storage.sqlite import SqliteStore
-from orchestra.storage.sqlite_check import check_file
-from orchestra.storage.sqlite_files import CHECKPOINT_PAGES
+from orchestra.storage.sqlite_files import CHECKPOINT_PAGES, check_file
 from orchestra.testing import store_samples as samples
 from tests.storage.disk import FaultyDisk
 from tests.tidy import ROOT

@@ -14,7 +14,7 @@ from orchestra.ports import Batch, Log, Rows, Store, Story
 from orchestra.statemachine.records import KIND_OF, KINDS
 from orchestra.storage.memory import MemoryStore
 from orchestra.storage.sqlite import SqliteStore
-from orchestra.storage.sqlite_check import check_file
+from orchestra.storage.sqlite_files import check_file
 from orchestra.testing import store_samples as samples
 from tests.storage import drawn
 

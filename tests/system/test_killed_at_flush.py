@@ -21,7 +21,7 @@ from orchestra.ports import Rows
 from orchestra.statemachine.commands import StageDraft, SubmitJob
 from orchestra.statemachine.records import Job
 from orchestra.storage.sqlite import SqliteStore
-from orchestra.storage.sqlite_check import check_file
+from orchestra.storage.sqlite_files import check_file
 from tests.system.farm import BOUND_S, Child, free_port
 
 pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.slow]

@@ -15,7 +15,6 @@ from orchestra.errors import StoreFailed
 from orchestra.ports import Store
 from orchestra.storage import sqlite_files
 from orchestra.storage.disk import Disk
-from orchestra.storage.migrations import LATEST
 from orchestra.testing.power_loss import campaign
 from orchestra.testing.power_loss.controls import CONTROLS
 from orchestra.testing.power_loss.fault_loop import Faulted, fail_once, fault_loop
@@ -72,8 +71,8 @@ def test_scenarios_do_what_they_say() -> None:
     assert len(moved) > len([each for each in tape if each.kind is Kind.TOLD]) / 2
     assert Kind.SYNC_FAILED in {each.kind for each in recorded("failed_flush").tape}
     kinds = {(each.kind, each.name) for each in recorded("migration").tape}
-    assert (Kind.RENAME, f"store.db.before-v{LATEST}.part") in kinds
-    assert {name for kind, name in kinds if kind is Kind.NEEDED} == {f"store.db.before-v{LATEST}"}
+    assert (Kind.RENAME, "store.db.before-v3.part") in kinds
+    assert {name for kind, name in kinds if kind is Kind.NEEDED} == {"store.db.before-v3"}
 
 
 @pytest.mark.parametrize("name", CONTROLS)

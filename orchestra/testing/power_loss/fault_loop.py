@@ -14,7 +14,7 @@ from random import Random
 import anyio
 import attrs
 
-from orchestra.storage.sqlite_check import check_file
+from orchestra.storage.sqlite_files import check_file
 from orchestra.testing.power_loss.ledger import Promise
 from orchestra.testing.power_loss.medium import FileSystem, Medium, Way
 from orchestra.testing.power_loss.play import NoServer, OpenStore, Play

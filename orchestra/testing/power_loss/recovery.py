@@ -19,7 +19,7 @@ from orchestra.errors import OrchestraError
 from orchestra.ports import Store
 from orchestra.storage import sqlite_files
 from orchestra.storage.disk import Disk
-from orchestra.storage.sqlite_check import check_file
+from orchestra.storage.sqlite_files import check_file
 from orchestra.testing.power_loss.fault_loop import NTH_MAX, Faulted, fail_once
 from orchestra.testing.power_loss.ledger import Promise, standing
 from orchestra.testing.power_loss.medium import FileSystem, Image, Medium, Way

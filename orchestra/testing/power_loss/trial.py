@@ -15,7 +15,7 @@ import attrs
 from orchestra.ports import Store
 from orchestra.storage.disk import Disk
 from orchestra.storage.sqlite import SqliteStore
-from orchestra.storage.sqlite_check import check_file
+from orchestra.storage.sqlite_files import check_file
 from orchestra.testing.power_loss.ledger import Promise
 from orchestra.testing.power_loss.medium import FileSystem, Image, Medium, Way
 from orchestra.testing.power_loss.operations import NOTES, Kind, Operation

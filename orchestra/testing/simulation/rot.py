@@ -10,7 +10,6 @@ from orchestra.statemachine import ids, limits
 from orchestra.statemachine.records import KINDS, Record
 from orchestra.storage.bounds import JOB_PARTS
 from orchestra.storage.codec import KIND_NAMES, KIND_NUMBERS
-from orchestra.storage.journal import put_in_place, read_backlog
 from orchestra.storage.sql import connect
 
 _LIVE = """
@@ -24,14 +23,13 @@ Key = tuple[str, str]
 
 
 def flip_bit(path: str, vfs: str, rng: Random) -> Key | None:
-    """Flip one bit of a row of a job that has not ended, after all rows were put in place. None when there is no such row."""
+    """Flip one bit of a row of a job that has not ended. None when there is no such row."""
     kinds = {KIND_NUMBERS[kind] for kind in ("job", *JOB_PARTS)}
     with closing(connect(path, vfs=vfs)) as connection:
         if not connection.execute(
             "SELECT 1 FROM sqlite_schema WHERE name = 'live_jobs'"
         ).fetchone():
             return None
-        put_in_place(connection.cursor(), read_backlog(connection))
         found = [row for row in connection.execute(_LIVE) if row[0] in kinds]
         if not found:
             return None

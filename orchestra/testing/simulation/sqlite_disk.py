@@ -14,7 +14,7 @@ from orchestra.errors import OrchestraError
 from orchestra.ports import Batch, Loaded, Log, LogRead, Moved, Rows, Store, Story
 from orchestra.statemachine.records import Record
 from orchestra.storage.memory import MemoryStore
-from orchestra.storage.sqlite_check import check_file
+from orchestra.storage.sqlite_files import check_file
 from orchestra.testing.power_loss.ledger import standing
 from orchestra.testing.power_loss.medium import FileSystem, Way
 from orchestra.testing.power_loss.play import STORE_NAME
