@@ -21,6 +21,7 @@ from orchestra.dialects.quoting import nearest, shown
 from orchestra.dialects.tango_calls import ID_NAMES, Calls, Replies, refuse, routes_of
 from orchestra.dialects.tango_runs import ROUND_MS, STAGE, Ids, Reporting, Runs
 from orchestra.dialects.tango_secrets import read_secret
+from orchestra.dialects.tango_words import host_names
 from orchestra.dialects.units import duration_ms
 from orchestra.dialects.wire import Chore, Dialect
 from orchestra.errors import Malformed
@@ -40,6 +41,7 @@ _OPTIONS = (
     "folder",
     "timeout",
     "secret",
+    "hosts",
 )
 
 
@@ -73,6 +75,7 @@ class Member:
         reporting: Where it reports; None for nowhere.
         replies: How it answers.
         secret: Asked of whoever starts or stops; empty for none.
+        hosts: Further names by which it is called.
     """
 
     container_id: str
@@ -81,6 +84,7 @@ class Member:
     reporting: Reporting | None
     replies: Replies = Replies.GUIDE
     secret: str = attrs.field(default="", repr=False)
+    hosts: tuple[str, ...] = ()
 
     def draft_for(self, ids: Ids) -> StageDraft:
         """The stage of a run of these ids."""
@@ -105,8 +109,8 @@ class Member:
             NAME,
             routes_of(calls, self.replies),
             refuse,
-            # Containers call themselves so in what they send.
-            hosts=("0.0.0.0",),  # noqa: S104 - a value of Host, not an address
+            # Containers call themselves so in what they send; their manager calls them by the name of their host.
+            hosts=("0.0.0.0", *host_names(self.container_id), *self.hosts),  # noqa: S104 - a value of Host, not an address
             chores=(chore,),
         )
 
@@ -123,6 +127,7 @@ def member(
     manager: str = "",
     replies: str = Replies.GUIDE,
     secret: str = "",
+    hosts: Sequence[str] = (),
 ) -> Member:
     """
     A member container that runs a task of an app, or a program.
@@ -141,6 +146,8 @@ def member(
         replies: One of `Replies`.
         secret: Agreed upon with the manager: it has to come with each ``start`` and ``stop`` as ``X-Tango-Secret``, and goes along with the
             reports. TANGO's own manager knows no secrets; empty for none.
+        hosts: Names by which the manager calls it, in ``Host``, besides those that follow from the container id (``code_gen``: also
+            ``codegen``). A call by another name is refused, since a page that a browser shows could make it.
 
     Raises:
         Malformed: An argument is none of these; the message names it.
@@ -165,7 +172,18 @@ def member(
         found = _task(app.tasks, task)
         draft = StageDraft(STAGE, found.name, **found.stage_options)
         given = _given(found)
-    return Member(container_id, draft, given, reporting, Replies(replies), secret)
+    return Member(
+        container_id, draft, given, reporting, Replies(replies), secret, _read_hosts(hosts)
+    )
+
+
+def _read_hosts(hosts: Sequence[str]) -> tuple[str, ...]:
+    for host in hosts:
+        if not host or not host.isascii() or any(c.isspace() or c in "/:@,?#" for c in host):
+            raise Malformed(
+                f"{shown(host)} is no host's name", where="hosts", remedy="a name without a port"
+            )
+    return tuple(hosts)
 
 
 def read_member(port: DialectPort, tasks: Mapping[str, RegisteredTask]) -> Member:
@@ -185,7 +203,9 @@ def read_member(port: DialectPort, tasks: Mapping[str, RegisteredTask]) -> Membe
         remedy = 'such as container_id = "code_gen"'
         raise Malformed("is missing", where=f"{WHERE}.container_id", remedy=remedy)
     texts = {name: _text(options[name], name) for name in _OPTIONS if name in _TEXTS & set(options)}
-    argv, env = options.get("argv", ()), options.get("env", {})
+    argv, env, hosts = options.get("argv", ()), options.get("env", {}), options.get("hosts", ())
+    if not _is_texts(hosts):
+        raise Malformed("it is a list of texts", where=f"{WHERE}.hosts")
     if not _is_texts(argv):
         raise Malformed("it is a list of texts", where=f"{WHERE}.argv")
     if not isinstance(env, Mapping) or not _is_texts(
@@ -200,6 +220,7 @@ def read_member(port: DialectPort, tasks: Mapping[str, RegisteredTask]) -> Membe
             argv=tuple(cast("Sequence[str]", argv)),
             env=dict(cast("Mapping[str, str]", env)),
             timeout=cast("str | float | None", timeout),
+            hosts=tuple(cast("Sequence[str]", hosts)),
         )
     except Malformed as error:
         raise Malformed(

@@ -204,6 +204,9 @@ class Runs:
         """
         Ask the run of these ids to end; that it ended already is well. It is over when its status says so.
 
+        An end that was not reported yet is not reported any more: a manager that stops a run takes it for stopped, and would start
+        what comes after it, or resume it.
+
         Raises:
             NotFound: Nothing was started.
         """
@@ -216,9 +219,16 @@ class Runs:
                 and status is not JobStatus.CANCELLING
             ):
                 yield CancelJob(run.job_id, reason="stopped by its Project Manager")
+                return
         except Conflict:
-            # It ended in between, which is what was asked for.
+            pass  # it ended in between, which is what was asked for
+        end = _end_of((yield from _word(run.job_id)))
+        if run.settled or end is None:
             return
+        if end is MemberWord.STOPPED or self._reporting is None:
+            run.settled = True
+        else:
+            yield from _settle(run, end, "was stopped")
 
     def resume(self, ids: Ids) -> Generator[Ask, Any, bool]:
         """
@@ -258,12 +268,15 @@ class Runs:
                 run.settled = True
             elif run.end is not None and now >= run.next_ms:
                 due.append((ids, run, run.end))
+        due = [each for each in due if not each[1].settled]  # a stop may have come in between
         if reporting is None or not due:
             return
         calls = tuple(reporting.call(ids, end) for ids, _, end in due)
         replies = yield Apart(lambda: self._call_all(calls))
         lost: list[str] = []
         for (ids, run, end), reply in zip(due, replies, strict=True):
+            if run.settled:
+                continue
             run.tries += 1
             if reply is not None and reply.status == 200:  # noqa: PLR2004 - the guide's 200 OK
                 yield from _settle(run, end, "was reported")

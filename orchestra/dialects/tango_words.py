@@ -92,6 +92,23 @@ def container_name(container_id: str) -> str:
     return ALIASES.get(container_id, container_id)
 
 
+HOST_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "code_gen": ("codegen",),
+        "ondevice_deploy": ("ondevice",),
+        "vis2code": ("viz2code",),
+    }
+)
+"""What a Project Manager calls containers whose host is not named like them. It writes the name of the host into ``Host``."""
+
+
+def host_names(container_id: str) -> tuple[str, ...]:
+    """The hosts under which a container is called: its ids, with hyphens where a host's name can have no underscore."""
+    name = container_name(container_id)
+    found = (container_id, name, *HOST_NAMES.get(name, ()))
+    return tuple(dict.fromkeys(form for each in found for form in (each, each.replace("_", "-"))))
+
+
 def target_of(verb: Verb, user_id: str, project_id: str) -> str:
     """
     What is sent to a member: the path form with ``user_id`` first, the only one that all programs understand.

@@ -113,6 +113,9 @@ class Gate:
 
     def at_own_port(self, policy: Policy, hosts: frozenset[str]) -> Gate:
         """The same at a dialect's own port, whose clients call it by these names too, and themselves."""
+        hosts = frozenset(
+            map(str.lower, hosts)
+        )  # as they are compared: a name may be written ``codeGen``
         known = None if self.hosts is None else self.hosts | hosts
         return attrs.evolve(self, policy=policy, hosts=known, origins=hosts)
 

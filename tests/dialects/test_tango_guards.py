@@ -18,6 +18,7 @@ from orchestra.dialects.tango import member
 from orchestra.dialects.tango_manager import manager
 from orchestra.dialects.tango_options import read_options
 from orchestra.dialects.wire import Dialect
+from orchestra.errors import Forbidden, Malformed
 from orchestra.runtime.orchestrator import Orchestrator
 from orchestra.storage.memory import MemoryStore
 from orchestra.transports.auth import open_gate
@@ -67,13 +68,17 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-def dialects(secret: str) -> tuple[Dialect, Dialect]:
+def generator() -> App:
     app = App()
 
     @app.task
     def generate(user_id: str, project_id: str) -> None: ...
 
-    served = member(app, container_id="code_gen", secret=secret)
+    return app
+
+
+def dialects(secret: str) -> tuple[Dialect, Dialect]:
+    served = member(generator(), container_id="code_gen", secret=secret)
     place: dict[str, Any] = {"address": "127.0.0.1:8888"}
     if secret:
         place["secret"] = secret
@@ -111,3 +116,44 @@ async def test_every_combination_of_asker_name_and_secret() -> None:
                 cells += 1
         group.cancel_scope.cancel()
     assert cells == 3 * 6 * 8 * 4
+
+
+@pytest.mark.parametrize(
+    ("container_id", "further", "known"),
+    [
+        ("code_gen", (), ("codegen:8888", "code_gen:8888", "code-gen", "CODEGEN:8888")),
+        ("codeGen", (), ("codegen:8888", "codeGen:8888", "code_gen:8888")),
+        ("ondevice_deploy", (), ("ondevice:8891", "ondevice_deploy:8891")),
+        ("cloud_deploy", (), ("cloud-deploy:8890",)),
+        ("autonn", (), ("autonn:8100",)),
+        ("autonn", ("Trainer.lab",), ("trainer.lab:8100", "autonn:8100")),
+    ],
+)
+async def test_a_member_is_called_by_the_name_of_its_host(
+    container_id: str, further: tuple[str, ...], known: tuple[str, ...]
+) -> None:
+    served = member(generator(), container_id=container_id, hosts=further)
+    dialect = served.dialect(lambda: 0, lambda calls: [None] * len(calls))
+    policy = policy_for([dialect])
+    gate = open_gate(Config(), policy).at_own_port(policy, frozenset(dialect.hosts))
+    for host in known:
+        gate.check_source("GET", {"host": host})
+    for host in ("evil.example:8888", "codegen.evil.example", "gen:8888"):
+        with pytest.raises(Forbidden, match="host"):
+            gate.check_source("GET", {"host": host})
+
+
+@pytest.mark.parametrize("host", ["", "a b", "http://codegen", "codegen:8888", "a/b"])
+def test_a_name_that_is_no_hosts_is_refused(host: str) -> None:
+    with pytest.raises(Malformed, match="no host's name"):
+        member(generator(), container_id="code_gen", hosts=(host,))
+
+
+def test_a_member_of_a_manager_may_be_written_with_capitals() -> None:
+    place = {"address": "codeGen:8888"}
+    options = read_options(DialectPort("tango", None, {"members": {"code_gen": place}}))
+    dialect = manager(options, lambda *_: False)
+    policy = policy_for([dialect])
+    gate = open_gate(Config(), policy).at_own_port(policy, frozenset(dialect.hosts))
+    gate.check_source("GET", {"host": "codegen:8085"})
+    gate.check_source("GET", {"host": "codeGen:8085"})

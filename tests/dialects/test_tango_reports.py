@@ -101,6 +101,29 @@ async def test_what_was_stopped_is_not_reported_nor_what_ended_long_ago() -> Non
         assert not container.manager.calls
 
 
+@pytest.mark.parametrize("happening", [Happening.COMPLETED, Happening.FAILED])
+async def test_a_stop_that_comes_after_the_end_and_before_its_report_silences_it(
+    happening: Happening,
+) -> None:
+    async with open_container() as container:
+        container.manager.answer = lambda _: None
+        await ended(container, happening)
+        with pytest.raises(Unavailable, match="try"):
+            await container.passes(1)
+        # The manager is back, its user stops the project, and what it would do at a report must not happen.
+        container.manager.answer = lambda _: FarReply(200, b"")
+        assert await container.says(f"/stop?{IDS}") == (200, "finished")
+        await container.passes(1.5)
+        container.restart()
+        await container.passes(1.5)
+        assert len(container.manager.calls) == 1
+        (told,) = await jobs(container, REPORTS)
+        assert told.name.endswith("was stopped")
+        await ended(container, Happening.COMPLETED)
+        await container.passes(1)
+        assert len(container.manager.calls) == 2, "the next run is reported again"
+
+
 async def test_a_run_that_somebody_else_stopped_is_stopped() -> None:
     async with open_container() as container:
         await container.says(f"/start?{IDS}")
