@@ -26,8 +26,19 @@ from orchestra.testing.simulation.sample import Scenario, sample_app
 from orchestra.testing.simulation.simulation import NotInTime, Simulation, play
 from orchestra.testing.simulation.troubles import TROUBLES
 from orchestra.testing.simulation.truth import Violated
+from orchestra.transports import serve as serving
 
 app = orchestra.App()
+
+BIND = serving._bind
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_replaced() -> Generator[None]:
+    """Simulated servers come and go in any order; the real one must be as it was after all of them."""
+    yield
+    assert serving._bind is BIND
+
 
 Test = Callable[[Simulation], Awaitable[None]]
 

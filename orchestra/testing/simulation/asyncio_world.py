@@ -7,10 +7,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextvars import Context
 from typing import Any
-from unittest import mock
 
 from orchestra.config import Config
-from orchestra.testing.simulation.asyncio_wires import Factory, Port, connect, listen
+from orchestra.testing.simulation.asyncio_wires import Factory, connect, listen
 from orchestra.testing.simulation.loop import Process, SimulatedLoop
 from orchestra.testing.simulation.network import Network
 from orchestra.testing.simulation.worlds import SPINS, UNWINDING_S, UNWINDINGS_MAX, Program
@@ -54,10 +53,8 @@ class AsyncioWorld(SimulatedLoop):
         self.call_at(when_s, action, context=Context())
 
     async def serve(self, door: Door, config: Config, stopping: Callable[[], None]) -> None:
-        """As `World.serve`: the real server."""
-        ports = [Port(config.listen.host, config.listen.port)]
-        with mock.patch.object(serving, "_bind", return_value=ports):
-            await serving.serve(door, config, stopping=stopping)
+        """As `World.serve`: the real server, at a simulated port (`outside_of_time`)."""
+        await serving.serve(door, config, stopping=stopping)
 
     # beginning and end
 

@@ -16,12 +16,15 @@ import anyio.lowlevel
 import anyio.to_thread
 import attrs
 
+from orchestra.config import Address
 from orchestra.engines import context as engine_context
 from orchestra.storage import sqlite, sqlite_files
+from orchestra.testing.simulation.asyncio_wires import Port
 from orchestra.testing.simulation.disk import Disk
 from orchestra.testing.simulation.drive import Drive
 from orchestra.testing.simulation.sqlite_disk import SqliteDisk
 from orchestra.testing.simulation.worlds import World
+from orchestra.transports import serve as serving
 
 
 @contextmanager
@@ -39,8 +42,14 @@ def outside_of_time(world: World) -> Generator[None]:
         mock.patch.object(anyio.to_thread, "run_sync", inline),
         mock.patch.object(anyio.from_thread, "check_cancelled"),
         mock.patch.object(engine_context, "time", _WorldTime(world)),
+        # Once for the whole simulation: servers come and go, and one that was killed leaves after its successor came.
+        mock.patch.object(serving, "_bind", _simulated_ports),
     ):
         yield
+
+
+def _simulated_ports(address: Address) -> list[Port]:
+    return [Port(address.host, address.port)]
 
 
 @contextmanager
