@@ -36,7 +36,7 @@ from orchestra.waiting import Bell
 from orchestra.worker import detect
 from orchestra.worker.courier import Courier
 from orchestra.worker.holdings import Action
-from orchestra.worker.membership import Membership
+from orchestra.worker.membership import GOODBYE_S, Membership
 from orchestra.worker.places import Places
 from orchestra.worker.session import Fence, Standing, WorkerSession
 
@@ -116,6 +116,8 @@ class Agent:
         )
         self._fencing = Bell()
         self._asker: Asker | None = None
+        self._presenting = False
+        """Whether a connection stands over which this worker introduces itself."""
         self._connected = anyio.Event()
         self._retiring = anyio.Event()
         self._finished = anyio.Event()
@@ -218,6 +220,7 @@ class Agent:
     async def _connected_once(self) -> OrchestraError:
         try:
             async with self._connect() as asker:
+                self._presenting = True
                 return await self._serve(asker)
         except Unavailable as error:
             return error
@@ -226,6 +229,8 @@ class Agent:
             if group.split(Unavailable)[1] is not None:
                 raise
             return PeerClosed(str(group.exceptions[0]))
+        finally:
+            self._presenting = False
 
     async def _serve(self, asker: Asker) -> OrchestraError:
         """Work over one connection until it fails; why it did."""
@@ -247,7 +252,7 @@ class Agent:
             return error
 
     def _settled_in(self, asker: Asker) -> None:
-        self._asker = asker
+        self._asker, self._presenting = asker, False
         self._connected.set()
         self._tries = 0
         log.info("worker %s is connected", self._session.introduction.name)
@@ -350,5 +355,9 @@ class Agent:
             # Saying that nothing is alive would be wrong; the lease runs out instead.
             log.error("%d attempts could not be ended in time", self._session.holdings.running)
             return
+        if self._presenting:
+            # The orchestrator may have taken it in without its knowing yet, and would give it work until the lease runs out.
+            with anyio.move_on_after(GOODBYE_S):
+                await self._connected.wait()
         if self._asker is not None:
             await self._membership.leave(self._asker)

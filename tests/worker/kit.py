@@ -133,7 +133,7 @@ class Link:
 
     ``up``: whether connecting works. ``hush`` swallows asks and pushes without an end of the connection: a partition.
     ``lose_pushes`` swallows pushes only. ``lose_answers`` carries out that many reports or pieces of output, and then loses the answer.
-    ``strip_orders`` takes the repairs out of answers to heartbeats.
+    ``strip_orders`` takes the repairs out of answers to heartbeats. ``hold_joins`` keeps the answers to joins back until it is set.
     """
 
     orchestrator: Orchestrator
@@ -142,6 +142,7 @@ class Link:
     lose_pushes: bool = False
     lose_answers: int = 0
     strip_orders: bool = False
+    hold_joins: anyio.Event | None = None
     connections: int = 0
     asked: list[Command[Any]] = attrs.field(factory=list[Command[Any]])
     renewed_s: float = 0.0
@@ -203,6 +204,8 @@ class LinkedAsker:
         reply = await self._link.through(lambda: self._orchestrator.ask(command, key=key))
         if isinstance(command, Heartbeat | JoinWorker):
             self._link.renewed_s = sent_s
+        if isinstance(command, JoinWorker) and self._link.hold_joins is not None:
+            await self._link.hold_joins.wait()
         if isinstance(command, AttemptsReported):
             self._link.lose_an_answer()
         if isinstance(reply, HeartbeatAnswered) and self._link.strip_orders:

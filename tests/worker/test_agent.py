@@ -286,6 +286,22 @@ async def test_a_drain_hands_back_what_does_not_finish_in_time_and_it_is_no_loss
         assert "shutting down" in task.attempts[0].message
 
 
+async def test_a_drain_before_the_answer_to_its_join_says_goodbye_too() -> None:
+    async with farm() as it:
+        it.link.hold_joins = anyio.Event()
+        agent = it.agent(ScriptedEngine())
+        it.group.start_soon(agent.run)
+        with anyio.fail_after(BOUND_S):
+            while not (await it.orchestrator.answer(ListWorkers())).items:
+                await anyio.wait_all_tasks_blocked()
+            async with anyio.create_task_group() as group:
+                group.start_soon(agent.drain)
+                await anyio.wait_all_tasks_blocked()
+                it.link.hold_joins.set()
+        assert it.link.of(LeaveWorker)
+        assert (await it.orchestrator.answer(ListWorkers(gone=True))).items[0].status == "left"
+
+
 async def test_a_drain_while_the_server_is_away_ends_in_time() -> None:
     engine = ScriptedEngine()
     async with farm() as it:
