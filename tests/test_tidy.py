@@ -31,6 +31,11 @@ EXCEPTIONS: Mapping[tuple[str, str, str], str] = {
     ): "each turn adds a stage to the circle",
     ("loops_end", "orchestra/statemachine/rules.py", "drain"): "bounded by limits.RULES_MAX",
     ("loops_end", "orchestra/sync.py", "SyncJob.events"): "a generator: the caller paces it",
+    (
+        "loops_end",
+        "orchestra/engines/short_tasks.py",
+        "_Steps.__await__",
+    ): "a generator: the event loop paces it",
     **{
         (
             "functions_are_short",

@@ -18,7 +18,8 @@ alike, until its function returns: its end is told then, and no earlier. Choose 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Iterable
 from functools import partial
 
 import anyio
@@ -80,7 +81,8 @@ class CallablesEngine:
         self._pool: Pool | None = None
         self._told: dict[str, _Held] = {}
         self._telling: anyio.Event | None = None
-        self._scope: Callable[..., anyio.CancelScope] = anyio.CancelScope
+        self._cancelled: type[BaseException] = BaseException
+        """What a cancellation raises on the event loop that is running; known once the engine is entered."""
         self._threads = anyio.CapacityLimiter(float("inf"))  # slots bound them already
         self._until_s: float | None = None
 
@@ -88,8 +90,7 @@ class CallablesEngine:
         ensure(self._tasks is None, "an engine is entered once at a time")
         self._tasks = await anyio.create_task_group().__aenter__()
         self._attempts = spawner(self._tasks)
-        # anyio looks for the running event loop at each scope that it makes; its kind of scope stays the same.
-        self._scope = type(anyio.CancelScope())
+        self._cancelled = anyio.get_cancelled_exc_class()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -154,24 +155,34 @@ class CallablesEngine:
 
     # ---------------------------------------------------------------------------------------------------- one attempt
 
-    async def _run(self, held: _Held) -> None:
-        order, entry = held.order, held.entry
+    async def _run(self, held: _Held, scope: anyio.CancelScope) -> None:
+        entry = held.entry
         if held.rung:
             ended = Ended("stopped", cause=Cause.CANCELLED, message="stopped before it began")
         elif entry.mode == "process":
             ended = await self._run_process(held)
         else:
-            ended = await self._run_here(held)
-        if held.context is not None:
-            with anyio.CancelScope(shield=True):
-                self._told.pop(order.attempt_id, None)
-                await self._flush(held)
-                if held.context.has_folder:
-                    await anyio.to_thread.run_sync(held.context.remove_folder)
-        self._roster.end(order.attempt_id)
-        await held.sink.ended(order.attempt_id, ended)
+            ended = await self._run_here(held, scope)
+        if held.context is None and not scope.cancel_called:
+            await self._end(held, ended)
+            return
+        with anyio.CancelScope(shield=True):
+            await self._end(held, ended)
 
-    async def _run_here(self, held: _Held) -> Ended:
+    async def _end(self, held: _Held, ended: Ended) -> None:
+        """Tell what is left to tell, and the end whatever becomes of that."""
+        id, context = held.order.attempt_id, held.context
+        try:
+            if context is not None:
+                self._told.pop(id, None)
+                await self._flush(held)
+                if context.has_folder:
+                    await anyio.to_thread.run_sync(context.remove_folder)
+        finally:
+            self._roster.end(id)
+            await held.sink.ended(id, ended)
+
+    async def _run_here(self, held: _Held, scope: anyio.CancelScope) -> Ended:
         order, entry = held.order, held.entry
         try:
             args, kwargs = arguments(entry.plan, order.template, order.item, entry.param)
@@ -181,29 +192,35 @@ class CallablesEngine:
         if entry.wants_context:
             held.context = self._context(held, item)
             entry.plan.placed(args, kwargs, held.context)
-        scope = held.scope = self._scope(shield=True)
+        held.scope = scope
         finished, stopped, value = False, False, None
         raised_here: BaseException | None = None
         try:
-            with scope:
-                await held.sink.running(order.attempt_id)
-                if entry.mode == "thread":
-                    value = await self._in_thread(held, args, kwargs)
-                else:
-                    if order.run_ms_max is not None:
-                        scope.deadline = anyio.current_time() + order.run_ms_max / 1000
-                    value = await entry.fn(*args, **kwargs)
-                finished = True
+            await held.sink.running(order.attempt_id)
+            if entry.mode == "thread":
+                value = await self._in_thread(held, args, kwargs)
+            else:
+                if order.run_ms_max is not None:
+                    scope.deadline = anyio.current_time() + order.run_ms_max / 1000
+                value = await entry.fn(*args, **kwargs)
+            finished = True
         except Stopped:
             stopped = True
         except (Exception, SystemExit) as raised:  # noqa: BLE001 - whatever it is, it is the function's own
             raised_here = raised
+        except self._cancelled as raised:
+            # Ours, or of something that the function itself cancelled and then waited for.
+            raised_here = None if scope.cancel_called else raised
         except BaseExceptionGroup as raised:
             # A `Stopped` that passed through a task group of the function's; anything else of that kind is not ours.
             rest: BaseException | None = raised.split(Stopped)[1]
             if rest is not None and not isinstance(rest, Exception):
                 raise
             stopped, raised_here = rest is None, rest
+        finally:
+            held.scope = None
+            if order.run_ms_max is not None:
+                scope.deadline = math.inf
         held.timed_out |= scope.cancel_called and not held.rung and entry.mode == "async"
         if finished and not held.rung and not held.timed_out:
             return _completed(value)

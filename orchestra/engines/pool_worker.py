@@ -83,7 +83,7 @@ class Server:
             return ("stopped",)
         except Malformed as problem:
             return "failed", str(problem)
-        except (Exception, SystemExit) as problem:  # noqa: BLE001 - whatever it is, it is the function's own
+        except BaseException as problem:  # noqa: BLE001 - whatever it is, it is the function's own: a cancellation too
             return "failed", failure(problem)
 
     def _found(self, module: str, path: str, name: str) -> tuple[Callable[..., Any], Plan]:

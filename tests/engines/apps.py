@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -95,3 +96,23 @@ def tells(ctx: Context, item: list[int | str]) -> list[object]:
     ctx.log("second")
     ctx.progress(2.0, "done")
     return [ctx.task_id, ctx.attempt, ctx.item, ctx.stopping, item == ctx.item]
+
+
+async def cancels_its_own() -> None:
+    """Waits for something that it has cancelled itself."""
+    future = asyncio.get_running_loop().create_future()
+    future.cancel()
+    await future
+
+
+async def cancels_itself() -> None:
+    """Cancels the task in which it runs, and waits."""
+    task = asyncio.current_task()
+    if task is not None:
+        task.cancel()
+    await asyncio.sleep(0)
+
+
+def raises_cancelled() -> None:
+    """As a plain function that waits for what another thread cancelled."""
+    raise asyncio.CancelledError

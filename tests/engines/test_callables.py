@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import datetime
 import json
@@ -287,6 +288,41 @@ async def test_messages_are_bounded() -> None:
 async def test_a_function_that_exits_is_a_failure() -> None:
     ended = await call(lambda: sys.exit("enough"))
     assert (ended.outcome, ended.message.splitlines()[0]) == ("failed", "SystemExit: enough")
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize(
+    ("fn", "mode"),
+    [
+        (apps.cancels_its_own, "async"),
+        (apps.cancels_itself, "async"),
+        (apps.raises_cancelled, "thread"),
+        (apps.raises_cancelled, "process"),
+        (apps.cancels_its_own, "process"),
+    ],
+)
+async def test_a_cancellation_of_its_own_is_a_failure_and_not_for_ever(
+    fn: Callable[..., object], mode: str
+) -> None:
+    with anyio.fail_after(60):
+        ended = await call(fn, mode=mode)
+    assert ended.outcome == "failed"
+    assert ended.message.splitlines()[0] == "asyncio.exceptions.CancelledError"
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_an_end_is_told_whatever_a_function_did_to_its_task() -> None:
+    async def logs(ctx: Context) -> str:
+        for _ in range(100):
+            ctx.log("line")
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        return "done"
+
+    with anyio.fail_after(60):
+        ended, _, _ = await told(logs)
+    assert (ended.outcome, ended.result) == ("completed", b'"done"')
 
 
 async def test_stopped_without_a_stop_is_a_failure() -> None:
