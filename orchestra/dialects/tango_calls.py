@@ -13,8 +13,9 @@ from typing import Any, cast
 import attrs
 
 from orchestra.dialects.asks import Ask, Dialogue
+from orchestra.dialects.tango_jobs import Ids, name_of
 from orchestra.dialects.tango_refusals import status_of_refusal
-from orchestra.dialects.tango_runs import Ids, Runs, name_of
+from orchestra.dialects.tango_runs import Runs
 from orchestra.dialects.tango_secrets import check_asker, check_secret
 from orchestra.dialects.tango_words import MemberWord, Verb, ids_of, verb_of
 from orchestra.dialects.wire import Role, Route, WireRequest, WireResponse

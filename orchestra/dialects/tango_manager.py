@@ -20,11 +20,11 @@ from orchestra.dialects.asks import Ask, Dialogue
 from orchestra.dialects.flamenco_forms import read_form
 from orchestra.dialects.strict_json import check_json
 from orchestra.dialects.tango_calls import ID_NAMES
+from orchestra.dialects.tango_jobs import Ids, name_of
 from orchestra.dialects.tango_options import Options, read_workflow
 from orchestra.dialects.tango_pipelines import Pipelines
 from orchestra.dialects.tango_places import Place, find_place
 from orchestra.dialects.tango_refusals import status_of_refusal
-from orchestra.dialects.tango_runs import Ids, name_of
 from orchestra.dialects.tango_secrets import check_asker, check_secret
 from orchestra.dialects.tango_words import ID_CHARS_MAX, REPORTED, MemberWord, ids_of
 from orchestra.dialects.wire import Dialect, Role, Route, WireRequest, WireResponse

@@ -19,9 +19,11 @@ from orchestra.dialects.asks import Dialogue
 from orchestra.dialects.far_calls import CallAll
 from orchestra.dialects.quoting import nearest, shown
 from orchestra.dialects.tango_calls import ID_NAMES, Calls, Replies, refuse, routes_of
-from orchestra.dialects.tango_runs import ROUND_MS, STAGE, Ids, Reporting, Runs
+from orchestra.dialects.tango_ends import Reporting
+from orchestra.dialects.tango_jobs import Ids
+from orchestra.dialects.tango_runs import ROUND_MS, STAGE, Runs
 from orchestra.dialects.tango_secrets import read_secret
-from orchestra.dialects.tango_words import host_names
+from orchestra.dialects.tango_words import container_name, host_names
 from orchestra.dialects.units import duration_ms
 from orchestra.dialects.wire import Chore, Dialect
 from orchestra.errors import Malformed
@@ -30,6 +32,8 @@ from orchestra.statemachine.commands import StageDraft
 NAME = "tango-member"
 WHERE = "dialects.tango-member"
 CONTAINER_ID_CHARS_MAX = 100
+TRAINER = "autonn"
+"""The one container that TANGO's Project Manager asks for ``/resume``."""
 
 _OPTIONS = (
     "container_id",
@@ -143,7 +147,8 @@ def member(
         timeout: How long the program may run. A task has its own.
         manager: Where ends are reported: ``HOST:PORT`` of the Project Manager, which may stand in ``http://HOST:PORT/PATH``. Empty for
             nowhere.
-        replies: One of `Replies`.
+        replies: One of `Replies`. The container ``autonn`` does not reply as ``programs``: TANGO's own manager asks it for ``/resume``
+            after a failure, takes the programs' empty answer for a new beginning, and would wait for ever.
         secret: Agreed upon with the manager: it has to come with each ``start`` and ``stop`` as ``X-Tango-Secret``, and goes along with the
             reports. TANGO's own manager knows no secrets; empty for none.
         hosts: Names by which the manager calls it, in ``Host``, besides those that follow from the container id (``code_gen``: also
@@ -155,9 +160,7 @@ def member(
     if not container_id.isprintable() or not 1 <= len(container_id) <= CONTAINER_ID_CHARS_MAX:
         told = f"must be 1 to {CONTAINER_ID_CHARS_MAX} visible characters"
         raise Malformed(told, where="container_id")
-    if replies not in set(Replies):
-        remedy = f"one of {', '.join(Replies)}"
-        raise Malformed(f"{shown(replies)} is no way to reply", where="replies", remedy=remedy)
+    way = _read_replies(replies, container_id)
     if secret:
         read_secret(secret, "secret")
     reporting = _read_manager(manager, container_id, secret) if manager else None
@@ -172,9 +175,20 @@ def member(
         found = _task(app.tasks, task)
         draft = StageDraft(STAGE, found.name, **found.stage_options)
         given = _given(found)
-    return Member(
-        container_id, draft, given, reporting, Replies(replies), secret, _read_hosts(hosts)
-    )
+    return Member(container_id, draft, given, reporting, way, secret, _read_hosts(hosts))
+
+
+def _read_replies(replies: str, container_id: str) -> Replies:
+    if replies not in set(Replies):
+        remedy = f"one of {', '.join(Replies)}"
+        raise Malformed(f"{shown(replies)} is no way to reply", where="replies", remedy=remedy)
+    if replies == Replies.PROGRAMS and container_name(container_id) == TRAINER:
+        told = (
+            f"a manager asks container_id = {shown(container_id)} for /resume after a failure,"
+            f" and replies = {shown(str(replies))} answers that without doing anything"
+        )
+        raise Malformed(told, where="replies", remedy=f"replies = {shown(str(Replies.AUTONN))}")
+    return Replies(replies)
 
 
 def _read_hosts(hosts: Sequence[str]) -> tuple[str, ...]:

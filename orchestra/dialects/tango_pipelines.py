@@ -16,9 +16,9 @@ from typing import Any, cast
 import attrs
 
 from orchestra.dialects.asks import Ask, Keyed
+from orchestra.dialects.tango_jobs import Ids, Steps, ids_of_name, jobs_of, name_of, status_of
 from orchestra.dialects.tango_options import Options, Workflow, read_workflow
 from orchestra.dialects.tango_places import APP
-from orchestra.dialects.tango_runs import Ids, Steps, ids_of_name, jobs_of, name_of, status_of
 from orchestra.dialects.tango_words import MemberWord
 from orchestra.errors import Conflict, Malformed, NotFound, Unavailable
 from orchestra.ports import Log, LogRead

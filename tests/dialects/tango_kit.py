@@ -13,7 +13,7 @@ from orchestra import App
 from orchestra.dialects.far_calls import FarCall, FarReply
 from orchestra.dialects.tango import Member, member
 from orchestra.dialects.tango_runs import RUNS
-from orchestra.ports import Moved, Store, Story
+from orchestra.ports import Asker, Moved, Store, Story
 from orchestra.runtime.orchestrator import Orchestrator
 from orchestra.statemachine.commands import JoinWorker, Tick
 from orchestra.statemachine.queries import ListJobs
@@ -44,7 +44,9 @@ class Manager:
 
     def __init__(self) -> None:
         self.calls: list[FarCall] = []
-        self.answer: Callable[[FarCall], FarReply | None] = lambda _: FarReply(200, b"{}")
+        self.answer: Callable[[FarCall], FarReply | None] = lambda _: FarReply(
+            200, b'{"status": 200}'
+        )
 
     def call_all(self, calls: Sequence[FarCall]) -> tuple[FarReply | None, ...]:
         self.calls.extend(calls)
@@ -67,6 +69,10 @@ class Container:
         """A member that remembers nothing, over the same core."""
         self.dialect = self._member.dialect(self.clock.now_ms, self.manager.call_all)
         self._app = http_app(self._orchestrator, [self.dialect], Everybody())
+
+    def asker_of(self, principal: str) -> Asker:
+        """The core, asked by somebody else: whose keys are his own."""
+        return self._orchestrator.for_principal(principal)
 
     async def send(self, target: str, **words: Any) -> httpx.Response:
         transport = httpx.ASGITransport(app=self._app, client=("10.0.0.7", 50_000))

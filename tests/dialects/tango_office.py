@@ -11,9 +11,9 @@ import anyio
 import httpx
 
 from orchestra.config import DialectPort
+from orchestra.dialects.tango_jobs import Ids
 from orchestra.dialects.tango_manager import manager
 from orchestra.dialects.tango_options import read_options
-from orchestra.dialects.tango_runs import Ids
 from orchestra.dialects.wire import Dialect
 from orchestra.runtime.orchestrator import Orchestrator
 from orchestra.statemachine.commands import JoinWorker, Reconfigure

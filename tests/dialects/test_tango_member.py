@@ -9,11 +9,10 @@ import pytest
 
 from orchestra import App
 from orchestra.dialects.tango import member
-from orchestra.dialects.tango_runs import (
-    OUTCOME,
-    TASK_WORD,
-)
+from orchestra.dialects.tango_ends import OUTCOME
+from orchestra.dialects.tango_jobs import TASK_WORD
 from orchestra.dialects.tango_words import MemberWord
+from orchestra.errors import Malformed
 from orchestra.statemachine.lifecycles import ATTEMPT, TASK_FINAL, TaskStatus
 from orchestra.statemachine.reports import Happening
 from orchestra.testing.check_dialect import CHECKS, Call, Check, DialectBench
@@ -78,7 +77,6 @@ async def test_the_calls_of_the_guide(form: str, ids: str) -> None:
         assert await container.is_stopping()
         # It is asked, and is over when it is.
         assert await call("status_request") == (200, "running")
-        assert await call("start") == (200, "error")
         await container.tells(Happening.STOPPED)
         assert await call("status_request") == (200, "stopped")
         assert await call("stop") == (200, "finished")
@@ -148,6 +146,14 @@ async def test_replies_of_the_code_generator_and_the_deployers() -> None:
         for unknown in ("/clear", "/resume", "/startXYZ"):
             assert await container.says(f"{unknown}?{IDS}") == (200, '""')
         assert await container.says("/start?user_id=u") == (200, '"error"')
+
+
+def test_the_trainer_does_not_reply_as_programs_that_know_no_resume() -> None:
+    with pytest.raises(Malformed, match=r'container_id = "autonn" .* replies = "programs"') as told:
+        member(App(), container_id="autonn", argv=("true",), replies="programs")
+    assert (told.value.where, told.value.remedy) == ("replies", 'replies = "autonn"')
+    for replies in ("autonn", "guide"):
+        member(App(), container_id="autonn", argv=("true",), replies=replies)
 
 
 async def test_replies_of_the_trainer() -> None:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import pytest
 
 from orchestra.dialects.far_calls import FarReply
-from orchestra.dialects.tango_runs import (
-    REPORT_AGE_MS,
-    REPORTS,
-    TRIES_MAX,
-    ids_of_name,
-    name_of,
-)
+from orchestra.dialects.quoting import shown
+from orchestra.dialects.tango_ends import REPORTS, TRIES_MAX, is_acceptance
+from orchestra.dialects.tango_jobs import ids_of_name, name_of
+from orchestra.dialects.tango_runs import REPORT_AGE_MS
 from orchestra.errors import Unavailable
 from orchestra.statemachine.commands import CancelJob
 from orchestra.statemachine.queries import GetJob
@@ -86,6 +83,51 @@ async def test_tries_are_bounded_and_what_was_given_up_stays_so() -> None:
         assert len(container.manager.calls) == TRIES_MAX
         (told,) = await jobs(container, REPORTS)
         assert told.name.endswith("was given up")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"Project matching query does not exist.",
+        b"'nosuch'",
+        b"local variable 'error' referenced before assignment",
+        b'{"status": 500, "message": "no"}',
+        b"200",
+        b"[" * 100_000,
+        b"\xff\n\x1b[2Jforged: line",
+    ],
+)
+async def test_an_exception_with_status_200_is_told_and_not_reported_twice(body: bytes) -> None:
+    async with open_container() as container:
+        container.manager.answer = lambda _: FarReply(200, body)
+        await ended(container, Happening.COMPLETED)
+        with pytest.raises(Unavailable) as told:
+            await container.passes(1)
+        text = str(told.value)
+        assert text.startswith("code_gen's report was not taken: success of ")
+        assert '["kyunghee", "1"]' in text
+        assert shown(body.decode(errors="replace")) in text
+        assert len(text) < 300
+        assert text.isprintable()
+        for _ in range(3):
+            await container.passes(61)
+        container.restart()
+        await container.passes(61)
+        assert len(container.manager.calls) == 1
+        (note,) = await jobs(container, REPORTS)
+        assert note.name.endswith("was objected to")
+
+
+@pytest.mark.parametrize("body", [b"", b"\r\n", b'{"status": 200}', b' {"status":200,"x":[]}\n'])
+async def test_what_accepts_a_report_is_nothing_or_its_status(body: bytes) -> None:
+    assert is_acceptance(FarReply(200, body))
+    assert not is_acceptance(FarReply(201, body))
+    async with open_container() as container:
+        container.manager.answer = lambda _: FarReply(200, body)
+        await ended(container, Happening.COMPLETED)
+        await container.passes(1)
+        (note,) = await jobs(container, REPORTS)
+        assert note.name.endswith("was reported")
 
 
 async def test_what_was_stopped_is_not_reported_nor_what_ended_long_ago() -> None:
