@@ -1,5 +1,5 @@
 """
-What every test shares: both event loops, the profiles of hypothesis, and what happens to a test without its service.
+What every test shares: both event loops, the profiles of hypothesis, what happens to a test without its service, and who plays aside.
 
 Environment:
     ORCHESTRA_HYPOTHESIS: ``dev``, ``ci`` or ``soak``; without it ``ci`` when CI is set, else ``dev``.
@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 from hypothesis import Phase, settings
+
+from tests.aside import Aside
 
 # A developer's run draws new examples each time, so that together they search widely. CI draws the same ones each time:
 # a red build is then caused by its change, not by luck, and goes red again when it is repeated. The long search for rare
@@ -61,6 +63,11 @@ def require() -> Callable[..., None]:
             pytest.skip(f"{', '.join(missing)} is not here; {hint}")
 
     return look
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A run that is itself beside another has nobody beside it: it is started with ``-p no:aside``."""
+    config.pluginmanager.register(Aside(), "aside")
 
 
 def _is_unexcused(report: pytest.TestReport | pytest.CollectReport) -> bool:

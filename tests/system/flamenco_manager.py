@@ -2,8 +2,8 @@
 A manager of Flamenco 2015 as a process, as strict as the wire of the running programs: what it is asked in another way is refused.
 
 ``python -m tests.system.flamenco_manager PORT FOLDER``. FOLDER holds what it serves (``jobfile.zip``, ``task.json`` for the next task to
-ask for); it writes each request to ``calls.jsonl``, what was sent back to ``taskfile.zip`` and ``thumbnail``, and answers a report with
-403 while there is a file ``cancelled``. An archive is not sent while there is a file ``held``. It knows nothing of orchestra.
+ask for); it writes what was sent back to ``taskfile.zip`` and ``thumbnail``, then each request to ``calls.jsonl``, and answers a report
+with 403 while there is a file ``cancelled``. An archive is not sent while there is a file ``held``. It knows nothing of orchestra.
 """
 
 from __future__ import annotations
@@ -77,6 +77,8 @@ class Asked(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         fields, files = self._read()
+        if "file" in files:
+            (self.there.folder / "thumbnail").write_bytes(files["file"])
         self.there.note(method="POST", path=self.path, fields=fields, files=sorted(files))
         if self.path == "/workers":
             known = set(fields) == {"port", "hostname", "system"} and fields["port"].isdigit()
@@ -86,12 +88,13 @@ class Asked(BaseHTTPRequestHandler):
             and set(fields) == {"task_id"}
             and set(files) == {"file"}
         ):
-            (self.there.folder / "thumbnail").write_bytes(files["file"])
             return self._answer(200, b"null")
         return self._answer(404, b"")
 
     def do_PATCH(self) -> None:
         fields, files = self._read()
+        if "taskfile" in files:
+            (self.there.folder / "taskfile.zip").write_bytes(files["taskfile"])
         self.there.note(method="PATCH", path=self.path, fields=fields, files=sorted(files))
         status = fields.get("status")
         fit = (
@@ -103,8 +106,6 @@ class Asked(BaseHTTPRequestHandler):
         )
         if not fit:
             return self._answer(400, b"")
-        if files:
-            (self.there.folder / "taskfile.zip").write_bytes(files["taskfile"])
         if status == RUNNING and (self.there.folder / "cancelled").exists():
             return self._answer(403, b'"Task Cancelled"')
         return self._answer(204, b"")

@@ -54,7 +54,10 @@ class Manager:
 
     def calls(self) -> list[dict[str, Any]]:
         path = self.folder / "calls.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        if not path.exists():
+            return []
+        whole, _, _ = path.read_text().rpartition("\n")  # the line after it is being written
+        return [json.loads(line) for line in whole.splitlines()]
 
     def ends(self) -> list[dict[str, str]]:
         """The reports of ends."""

@@ -10,7 +10,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
@@ -20,7 +20,7 @@ import pytest
 
 from orchestra.cli.entry import carry_out
 from orchestra.testing.chaos import scarcity, troubles
-from orchestra.testing.chaos.campaign import Episode, Kind, Strike, put_through
+from orchestra.testing.chaos.campaign import KINDS, Episode, Kind, Strike, put_through
 from orchestra.testing.chaos.farm import Farm, Plan
 from orchestra.testing.chaos.proxy import Mode
 from orchestra.testing.chaos.tally import Tally
@@ -32,14 +32,15 @@ pytestmark = [pytest.mark.system, pytest.mark.slow]
 if sys.platform != "linux":
     pytest.skip("needs Linux", allow_module_level=True)
 
-MAIN = ("server-kill", "worker-kill", "freeze", "cut")
-RARE = ("server-freeze", "disk", "memory", "descriptors", "clock", "calendar", "drain")
+# Two farms at a time, one of which mostly waits for leases or for what it froze, while the other starts processes.
+MAIN = (("server-kill", "freeze"), ("worker-kill", "cut"))
+RARE = (("server-freeze", "disk"), ("descriptors", "memory"), ("clock", "calendar"), ("drain",))
 LEASE_MS = 2_000
 
 
-def proved(capsys: pytest.CaptureFixture[str], kind: str, rounds: int) -> dict[str, str]:
-    words = ["--rounds", str(rounds), "--lease", "2s", "--together", "2", "--json"]
-    code = carry_out(["prove", "chaos", "--only", kind, *words])
+def proved(capsys: pytest.CaptureFixture[str], kinds: Sequence[str], rounds: int) -> dict[str, str]:
+    words = ["--rounds", str(rounds), "--lease", "2s", "--together", str(len(kinds)), "--json"]
+    code = carry_out(["prove", "chaos", "--only", ",".join(kinds), *words])
     out, err = capsys.readouterr()
     assert code == 0, err
     return dict(map(tuple, json.loads(out)["figures"]))
@@ -50,21 +51,31 @@ def struck(figures: dict[str, str], kind: str) -> int:
     return int(count)
 
 
-@pytest.mark.parametrize("kind", MAIN)
+def test_every_kind_is_played() -> None:
+    assert sorted(kind for kinds in (*MAIN, *RARE) for kind in kinds) == sorted(KINDS)
+    assert {kind for kinds in MAIN for kind in kinds} == {
+        kind for kind, each in KINDS.items() if not each.rare
+    }
+
+
+@pytest.mark.parametrize("kinds", MAIN, ids=" and ".join)
 def test_fifty_of_each_main_kind(
-    kind: str, capsys: pytest.CaptureFixture[str], told: Callable[[str], None]
+    kinds: Sequence[str], capsys: pytest.CaptureFixture[str], told: Callable[[str], None]
 ) -> None:
-    figures = proved(capsys, kind, 50)
-    assert struck(figures, kind) >= 50
+    figures = proved(capsys, kinds, 50)
+    for kind in kinds:
+        assert struck(figures, kind) >= 50
     for what in (WORK_AFTER_SERVER, ELSEWHERE, GONE):
-        rows = [figures[row] for row in figures if row.endswith(what)]
-        if rows:
-            told(f"{what}: {', '.join(rows)}")
+        for row in figures:
+            if row.endswith(what):
+                told(f"{row}: {figures[row]}")
 
 
-@pytest.mark.parametrize("kind", RARE)
-def test_some_of_each_rare_kind(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert struck(proved(capsys, kind, 10), kind) >= 2
+@pytest.mark.parametrize("kinds", RARE, ids=" and ".join)
+def test_some_of_each_rare_kind(kinds: Sequence[str], capsys: pytest.CaptureFixture[str]) -> None:
+    figures = proved(capsys, kinds, 10)
+    for kind in kinds:
+        assert struck(figures, kind) >= 2
 
 
 def found(

@@ -13,6 +13,8 @@ from orchestra.testing.explore.faces import renamed, renamings
 from orchestra.testing.explore.worlds import ONE
 from orchestra.testing.removed_rules import removed
 
+pytestmark = pytest.mark.aside
+
 STATES_MIN = 250_000
 
 

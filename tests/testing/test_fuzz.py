@@ -12,6 +12,8 @@ from orchestra.testing.fuzz import GROWTH_BYTES_MAX, FuzzBroken, World, fuzz
 from orchestra.testing.fuzz_surfaces import SURFACES, reader
 from orchestra.transports.guard_websocket import GuardedWebsocket
 
+pytestmark = pytest.mark.aside
+
 INPUTS = 3_000
 
 

@@ -7,6 +7,8 @@ import pytest
 from orchestra.testing.museum import EXHIBITS, on_show
 from orchestra.testing.schedules.campaign import chunk
 
+pytestmark = pytest.mark.aside
+
 HUNTED = 500
 
 

@@ -31,6 +31,8 @@ from orchestra.testing.power_loss.trial import (
     workshop,
 )
 
+pytestmark = pytest.mark.aside
+
 SEED = 1
 
 

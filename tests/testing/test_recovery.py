@@ -19,6 +19,8 @@ from orchestra.testing.power_loss.medium import FileSystem
 from orchestra.testing.power_loss.recorder import Fails, Fault, Pair, RecordingDisk
 from orchestra.testing.power_loss.recovery import cut_again, fail_twice, unflushed
 
+pytestmark = pytest.mark.aside
+
 SEED = 1
 
 

@@ -28,6 +28,8 @@ from orchestra.testing.simulation.troubles import TROUBLES
 from orchestra.testing.simulation.truth import Violated
 from orchestra.transports import serve as serving
 
+pytestmark = pytest.mark.aside
+
 app = orchestra.App()
 
 BIND = serving._bind

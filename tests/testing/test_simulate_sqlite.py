@@ -26,6 +26,8 @@ from orchestra.testing.simulation.sample import Scenario
 from orchestra.testing.simulation.simulation import Failed, Simulated, Simulation, play
 from orchestra.testing.simulation.truth import Violated
 
+pytestmark = pytest.mark.aside
+
 app = orchestra.App()
 
 

@@ -31,6 +31,8 @@ from orchestra.testing.simulation.trio_world import TrioWorld, seeded_trio
 from orchestra.testing.simulation.truth import Violated
 from orchestra.testing.simulation.world import Stuck
 
+pytestmark = pytest.mark.aside
+
 app = orchestra.App()
 
 

@@ -1,0 +1,101 @@
+"""Tests that run beside the others: each once, told with all that came of it, and who plays them may not die unnoticed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.tidy import ROOT
+
+SUITE = """
+import os
+import warnings
+
+import pytest
+
+
+def note(name):
+    with open("{folder}/played", "a") as played:
+        played.write(f"{{name}} {{os.getppid()}}\\n")
+
+
+@pytest.mark.aside
+@pytest.mark.parametrize("number", range(4))
+def test_beside(number, tmp_path, capsys):
+    note(f"beside {{number}}")
+    print("said")
+    assert capsys.readouterr().out == "said\\n"
+    assert number != 2, "two is wrong"
+
+
+@pytest.mark.aside
+def test_missing():
+    pytest.skip("nothing is here")
+
+
+@pytest.mark.aside
+def test_warned():
+    warnings.warn("mind")
+
+
+def test_here():
+    note("here")
+"""
+
+DIES = """
+import os
+
+import pytest
+
+
+@pytest.mark.aside
+@pytest.mark.parametrize("number", range(3))
+def test_beside(number):
+    os.kill(os.getpid(), 9)
+"""
+
+
+def run(folder: Path, suite: str, *words: str) -> tuple[int, str]:
+    """The code and the words of a run of pytest."""
+    shutil.copy(ROOT / "tests" / "conftest.py", folder / "conftest.py")
+    (folder / "test_it.py").write_text(suite, encoding="utf-8")
+    (folder / "pytest.ini").write_text("[pytest]\nmarkers = aside\nfilterwarnings = error\n")
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words, str(folder)]
+    env = {**os.environ, "ORCHESTRA_REQUIRE": "all", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        argv, cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_each_is_played_once_and_told_as_if_it_had_run_here(tmp_path: Path) -> None:
+    code, said = run(tmp_path, SUITE.format(folder=tmp_path))
+    assert code == 1
+    assert "3 failed, 4 passed" in said
+    for why in ("two is wrong", "number != 2", "skipped under ORCHESTRA_REQUIRE", "mind"):
+        assert why in said
+    played = [line.rpartition(" ") for line in (tmp_path / "played").read_text().splitlines()]
+    assert sorted(name for name, _, _ in played) == [*(f"beside {n}" for n in range(4)), "here"]
+    parents = {name: parent for name, _, parent in played}
+    beside = {parent for name, parent in parents.items() if name != "here"}
+    assert parents["here"] not in beside
+    assert len(beside) == 1
+
+
+def test_one_alone_is_played_here(tmp_path: Path) -> None:
+    suite = SUITE.format(folder=tmp_path)
+    code, said = run(tmp_path, suite, "-k", "here or beside and 3")
+    assert (code, "2 passed" in said) == (0, True)
+    parents = {line.split()[-1] for line in (tmp_path / "played").read_text().splitlines()}
+    assert len(parents) == 1
+
+
+def test_who_dies_beside_is_a_failure(tmp_path: Path) -> None:
+    code, said = run(tmp_path, DIES)
+    assert code == pytest.ExitCode.INTERNAL_ERROR
+    assert "has died before" in said
