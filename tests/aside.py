@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import signal
 from collections.abc import Collection
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -21,15 +20,13 @@ from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 PROCESSES = 2
 """CI has two processors; where there is one, the other process waits its turn."""
 
 MARK = "aside"
-
-END_S = 30.0
-"""What is being played when a run is given up may start processes, which are let come to their end."""
 
 
 class Aside:
@@ -105,11 +102,11 @@ class Aside:
     def pytest_unconfigure(self) -> None:
         """Nobody is left behind, also where the run was given up."""
         for process in self._processes.values():
-            if self._ended < self._wanted and process.pid is not None and process.is_alive():
-                _like_others(process)
-                os.kill(process.pid, signal.SIGINT)  # so that its own processes end too
-            process.join(END_S)
-            process.kill()
+            if self._ended < self._wanted and process.is_alive():
+                itself = psutil.Process(process.pid)
+                for each in (*itself.children(recursive=True), itself):
+                    each.kill()
+            process.join()
         self._processes.clear()
 
 

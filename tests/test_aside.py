@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.tidy import ROOT
@@ -59,6 +60,33 @@ def test_beside(number):
     os.kill(os.getpid(), 9)
 """
 
+LASTS = """
+import os
+import pathlib
+import subprocess
+import time
+
+import pytest
+
+PIDS = pathlib.Path("{folder}/pids")
+
+
+@pytest.mark.aside
+def test_fails():
+    while not PIDS.exists():
+        time.sleep(0.01)
+    raise AssertionError
+
+
+@pytest.mark.aside
+def test_lasts():
+    child = subprocess.Popen(["sleep", "600"])
+    draft = PIDS.with_name("draft")
+    draft.write_text(f"{{os.getpid()}} {{child.pid}}")
+    draft.rename(PIDS)
+    child.wait()
+"""
+
 
 def run(folder: Path, suite: str, *words: str) -> tuple[int, str]:
     """The code and the words of a run of pytest."""
@@ -99,3 +127,11 @@ def test_who_dies_beside_is_a_failure(tmp_path: Path) -> None:
     code, said = run(tmp_path, DIES)
     assert code == pytest.ExitCode.INTERNAL_ERROR
     assert "has died before" in said
+
+
+def test_a_run_that_is_given_up_leaves_nobody(tmp_path: Path) -> None:
+    code, _ = run(tmp_path, LASTS.format(folder=tmp_path), "-x")
+    assert code == 1
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    assert len(pids) == 2
+    assert not any(map(psutil.pid_exists, pids))
