@@ -29,7 +29,7 @@ def story() -> list[Moved]:
 async def numbers_in(feed: Feed, mailbox: Mailbox) -> list[int]:
     """What waits in a mailbox, which is shut for it."""
     feed.shut(mailbox)
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         pushes = [push async for push in mailbox]
     return [push.number for push in pushes if isinstance(push, Moved)]
 

@@ -13,6 +13,7 @@ from orchestra.dialects.wire import Role
 from orchestra.testing.transport_bench import FarEnd
 from orchestra.transports.auth import Principal
 from orchestra.transports.http import HttpApp, http_app
+from tests.transports.loopback import PATIENCE_S
 
 OPERATOR = Principal("ann", Role.OPERATOR)
 JSON = ("content-type", "application/json")
@@ -94,6 +95,6 @@ class Peer:
 
 async def asked(far: FarEnd, *args: Any, app: HttpApp | None = None, **more: Any) -> Reply:
     peer = Peer(*args, **more)
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENCE_S):
         await (app or http_app(far, [native_dialect()]))(peer.scope, peer.receive, peer.send)
     return peer.reply

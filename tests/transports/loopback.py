@@ -18,7 +18,8 @@ from orchestra.transports.policy import Policy, http_row, websocket_row
 from orchestra.transports.rate import Buckets
 from orchestra.transports.serve import serve
 
-PATIENCE_S = 5.0
+PATIENCE_S = 30.0
+"""Nothing that is waited for takes so long, even on a machine that is busy with other things."""
 
 POLICY = Policy(
     [

@@ -16,6 +16,7 @@ from orchestra.config import Address, Config, Limits
 from orchestra.transports.auth import open_gate
 from orchestra.transports.door import Door
 from tests.transports.loopback import (
+    PATIENCE_S,
     POLICY,
     Echo,
     ended,
@@ -214,7 +215,7 @@ async def test_what_comes_before_the_answer_is_held_within_a_bound() -> None:
     async with served(app) as address:
         async with await anyio.connect_tcp(address.host, address.port) as stream:
             await stream.send(GET.replace(b"/read", b"/read?wait") + b"\r\n")
-            with anyio.fail_after(2):
+            with anyio.fail_after(PATIENCE_S):
                 await app.entered.wait()
             with anyio.move_on_after(0.5), contextlib.suppress(anyio.BrokenResourceError):
                 while sent < 1 << 28:
@@ -278,7 +279,7 @@ async def test_a_slow_peer_is_ended_in_time(
                 else:
                     tasks.start_soon(act)
                 answer = b""
-                with anyio.fail_after(2):
+                with anyio.fail_after(PATIENCE_S):
                     try:
                         while True:
                             answer += await stream.receive()
@@ -333,7 +334,7 @@ async def test_connections_are_bounded_in_all_and_for_each_address() -> None:
                 assert status_of(await read_answer(stream)) == 200
             assert status_of(await exchange(address, b"")) == 503
             await kept.pop().aclose()
-            with anyio.fail_after(2):
+            with anyio.fail_after(PATIENCE_S):
                 while status_of(await exchange(address, GET + b"\r\n")) != 200:
                     await anyio.lowlevel.checkpoint()
             for stream in kept:
@@ -345,10 +346,10 @@ async def test_who_does_not_read_an_answer_is_cut_off() -> None:
     async with served(app) as address:
         async with await anyio.connect_tcp(address.host, address.port) as stream:
             await stream.send(GET.replace(b"/read", b"/stream") + b"\r\n")
-            with anyio.fail_after(2):
+            with anyio.fail_after(PATIENCE_S):
                 await app.entered.wait()
             # Nothing is read until the server has given up: what comes then breaks off short.
-            with anyio.fail_after(4):
+            with anyio.fail_after(PATIENCE_S):
                 await app.streamed.wait()
             taken = 0
             with contextlib.suppress(anyio.EndOfStream, anyio.BrokenResourceError):

@@ -109,9 +109,9 @@ async def test_who_does_not_read_a_websocket_is_cut_off() -> None:
     app = Echo()
     async with served(app) as address, websocket(address) as (peer, _):
         await peer.send(events.TextMessage(data="flood"))
-        with anyio.fail_after(2):
+        with anyio.fail_after(PATIENCE_S):
             await app.entered.wait()
-        with anyio.fail_after(4):
+        with anyio.fail_after(PATIENCE_S):
             while not app.closed:
                 await exchange(address, GET)
     assert app.closed

@@ -17,6 +17,7 @@ from orchestra.transports import bodies
 from orchestra.transports.auth import Principal
 from orchestra.transports.http import http_app
 from tests.transports.asgi_peer import JOB, JSON, OPERATOR, Peer, asked
+from tests.transports.loopback import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -73,7 +74,7 @@ async def test_a_slow_body_is_given_up(far: FarEnd, monkeypatch: pytest.MonkeyPa
             await anyio.sleep_forever()
         return {**await Peer.receive(peer), "more_body": True}
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENCE_S):
         await http_app(far, [native_dialect()], Everyone())(peer.scope, receive, peer.send)
     assert peer.reply.status == 408
     assert not far.arrived
@@ -98,7 +99,7 @@ async def test_a_stream_ends_when_its_reader_is_gone(far: FarEnd) -> None:
     far.hold = True
     peer = Peer("GET", "/api/v1/events/stream")
     app = http_app(far, [native_dialect()])
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENCE_S):
         async with anyio.create_task_group() as group:
             group.start_soon(app, peer.scope, peer.receive, peer.send)
             await peer.told.wait()
@@ -111,7 +112,7 @@ async def test_streams_end_when_the_server_stops(far: FarEnd) -> None:
     far.hold = True
     peer = Peer("GET", "/api/v1/events/stream")
     app = http_app(far, [native_dialect()])
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENCE_S):
         async with anyio.create_task_group() as group:
             group.start_soon(app, peer.scope, peer.receive, peer.send)
             await peer.told.wait()

@@ -26,6 +26,7 @@ from orchestra.transports.serve import serve
 from orchestra.transports.tokens import read_plain_tokens
 from tests.transports.loopback import (
     BRISK,
+    PATIENCE_S,
     POLICY,
     Echo,
     ended,
@@ -78,7 +79,7 @@ async def test_a_stop_lets_answers_finish_and_takes_no_more() -> None:
             found.clear()
 
         tasks.start_soon(run)
-        with anyio.fail_after(3):
+        with anyio.fail_after(PATIENCE_S):
             await up.wait()
             address = found[0]
             idle = await anyio.connect_tcp(address.host, address.port)
@@ -102,7 +103,7 @@ async def test_a_stop_lets_answers_finish_and_takes_no_more() -> None:
 async def test_a_stop_cuts_what_does_not_finish_in_time() -> None:
     app = Echo()
     config = Config(listen=FREE, limits=Limits(stop_ms=100))
-    with anyio.fail_after(3):
+    with anyio.fail_after(PATIENCE_S):
         async with served(app, config) as address:
             busy = await anyio.connect_tcp(address.host, address.port)
             await busy.send(WAIT)
@@ -131,7 +132,7 @@ async def test_a_stop_tells_the_app_to_end_its_streams() -> None:
             stop.set()
 
         tasks.start_soon(ask)
-        with anyio.fail_after(3):
+        with anyio.fail_after(PATIENCE_S):
             await serve(
                 door,
                 Config(listen=FREE, limits=Limits(stop_ms=60_000)),
@@ -145,7 +146,7 @@ async def test_a_stop_tells_the_app_to_end_its_streams() -> None:
 
 async def test_when_cancelled_nothing_of_the_server_is_left() -> None:
     app = Echo()
-    with anyio.fail_after(3):
+    with anyio.fail_after(PATIENCE_S):
         async with anyio.create_task_group() as tasks:
             up = anyio.Event()
             found: list[Address] = []
@@ -270,7 +271,7 @@ async def test_tls_connections_are_counted_before_they_shake_hands(
     config = attrs.evolve(secured(tmp_path, authority), limits=few)
     async with served(Echo(), config) as address:
         kept = [await anyio.connect_tcp(address.host, address.port) for _ in range(3)]
-        with anyio.fail_after(2):
+        with anyio.fail_after(PATIENCE_S):
             assert await ended(await anyio.connect_tcp(address.host, address.port), 2)
         assert not await ended(kept[0], 0.1)
         for stream in kept:
@@ -278,7 +279,7 @@ async def test_tls_connections_are_counted_before_they_shake_hands(
         trusting = ssl.create_default_context()
         authority.configure_trust(trusting)
         status = 0
-        with anyio.fail_after(3):
+        with anyio.fail_after(PATIENCE_S):
             while status != 200:
                 async with httpx.AsyncClient(verify=trusting) as client:
                     try:
@@ -372,7 +373,7 @@ async def test_signals_stop_the_program_within_a_bound(
     numbers: tuple[signal.Signals, ...], stop_ms: int
 ) -> None:
     command = [sys.executable, "-c", PROGRAM, str(stop_ms)]
-    with anyio.fail_after(15):
+    with anyio.fail_after(PATIENCE_S):
         async with await anyio.open_process(command, cwd=ROOT, stderr=None) as process:
             assert process.stdout is not None
             port = int(await process.stdout.receive())
@@ -384,7 +385,7 @@ async def test_signals_stop_the_program_within_a_bound(
                 process.send_signal(number)
                 if number is not numbers[-1] or len(numbers) > 1:
                     await _until_refused(port)
-            assert await ended(busy, 5)
+            assert await ended(busy, PATIENCE_S)
             assert await process.wait() == 0
             assert (await process.stdout.receive()).strip() == b"stopped"
 

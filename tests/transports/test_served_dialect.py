@@ -20,7 +20,7 @@ from orchestra.transports.http import http_app
 from orchestra.transports.policy import OPENS, policy_for
 from orchestra.transports.serve import serve
 from orchestra.transports.tokens import Token, digest, draw_token, write_tokens
-from tests.transports.loopback import BRISK
+from tests.transports.loopback import BRISK, PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -55,7 +55,7 @@ async def test_every_route_opens_to_its_roles_alone(tmp_path: Path) -> None:
             await serve(Door(app, gate), config, ready=ready, stopping=app.close_streams, stop=stop)
 
         tasks.start_soon(run)
-        with anyio.fail_after(5):
+        with anyio.fail_after(PATIENCE_S):
             await up.wait()
         async with httpx.AsyncClient(base_url=f"http://{found[0]}") as client:
             for route in dialect.routes:

@@ -23,6 +23,7 @@ from orchestra.testing.transport_bench import FarEnd
 from orchestra.transports import websocket
 from orchestra.transports.auth import Principal
 from orchestra.transports.http import http_app
+from tests.transports.loopback import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -80,10 +81,14 @@ class Peer:
 
     async def until(self, count: int) -> list[Any]:
         """The first so many messages."""
-        with anyio.fail_after(5):
-            while len(self.said) < count:
+        with anyio.fail_after(PATIENCE_S):
+            while self.texts < count:
                 await self.changed.wait()
         return self.said
+
+    @property
+    def texts(self) -> int:
+        return sum(message["type"] == "websocket.send" for message in self.sent)
 
     @property
     def said(self) -> list[Any]:
@@ -96,7 +101,7 @@ class Peer:
 
 async def run(far: FarEnd, peer: Peer) -> None:
     app = http_app(far, [native_dialect()])
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENCE_S):
         await app(peer.scope, peer.receive, peer.send)
 
 
@@ -300,7 +305,7 @@ async def test_a_beat_waits_behind_the_frame_that_a_slow_reader_has_not_taken(fa
     async with anyio.create_task_group() as group:
         group.start_soon(run, far, peer)
         peer.say({"type": "websocket.receive", "text": ask_frame(2, BEAT, "").decode()})
-        with anyio.fail_after(5):
+        with anyio.fail_after(PATIENCE_S):
             while len(far.arrived) < 2:
                 await checkpoint()
         assert peer.said == []
@@ -315,7 +320,7 @@ async def test_channels_end_when_the_server_stops(far: FarEnd) -> None:
     far.hold = True
     peer = Peer([watch_frame(1, WatchStory()).decode()])
     app = http_app(far, [native_dialect()])
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENCE_S):
         async with anyio.create_task_group() as group:
             group.start_soon(app, peer.scope, peer.receive, peer.send)
             await peer.until(1)

@@ -102,7 +102,7 @@ async def test_a_stop_does_not_overtake_the_start_that_it_belongs_to() -> None:
         await bench.places.enter(stack)
         async with anyio.create_task_group() as group:
             group.start_soon(bench.places.act, group)
-            with anyio.fail_after(5):
+            with anyio.fail_after(30):
                 await bench.courier.settled.wait()
             group.cancel_scope.cancel()
     reports = bench.session.holdings.reporting(0.0)
