@@ -151,8 +151,7 @@ def play(
     """A run beside, as a process."""
     os.chdir(root)
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
-        # Who hangs is told of by the run that waits for it.
-        words = ["-p", "no:aside", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=0", *paths]
+        words = ["-p", "no:aside", "-p", "no:cacheprovider", *paths]
         pytest.main(words, plugins=[Player(wanted, taken, told)])
 
 
