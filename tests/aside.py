@@ -5,7 +5,8 @@ Half of the tests wait: for a lease to end, for a process to start. Those that a
 of pytest at the lowest priority there is, which any other process takes the processor from at once: what measures time is not disturbed.
 Their turn comes last; by then most of them have ended, and are told as if they had run just then, with the time that they took.
 
-Such a test asks nothing of the clock on the wall.
+Such a test asks nothing of the clock on the wall, and starts nothing that does: on a machine that is busy with other things it may stand
+still for as long as the others take.
 """
 
 from __future__ import annotations
@@ -81,11 +82,11 @@ class Aside:
         return True
 
     def _await(self, nodeid: str) -> None:
-        for process in self._processes.values():
-            _like_others(process)
         while nodeid not in self._ended:
             if not self._processes:
                 raise RuntimeError(f"whoever plays the tests beside has died before {nodeid}")
+            for process in self._processes.values():
+                _like_others(process)
             self._hear(None)
 
     def _hear(self, at_most_s: float | None) -> None:
@@ -103,9 +104,9 @@ class Aside:
         """Nobody is left behind, also where the run was given up."""
         for process in self._processes.values():
             if self._ended < self._wanted and process.is_alive():
-                itself = psutil.Process(process.pid)
-                for each in (*itself.children(recursive=True), itself):
-                    each.kill()
+                for each in _tree(process):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        each.kill()
             process.join()
         self._processes.clear()
 
@@ -163,8 +164,17 @@ def _last(process: BaseProcess) -> None:
 
 
 def _like_others(process: BaseProcess) -> None:
-    """Now somebody waits for it. Who is not root may not say so."""
-    assert process.pid is not None
+    """Now somebody waits for it, and for what it started. Who is not root may not say so."""
     if hasattr(os, "SCHED_IDLE"):
-        with contextlib.suppress(PermissionError, ProcessLookupError):
-            os.sched_setscheduler(process.pid, os.SCHED_OTHER, os.sched_param(0))
+        for each in _tree(process):
+            with contextlib.suppress(PermissionError, ProcessLookupError):
+                os.sched_setscheduler(each.pid, os.SCHED_OTHER, os.sched_param(0))
+
+
+def _tree(process: BaseProcess) -> list[psutil.Process]:
+    """It and all its descendants, who come first; nobody when it has ended."""
+    try:
+        itself = psutil.Process(process.pid)
+        return [*itself.children(recursive=True), itself]
+    except psutil.NoSuchProcess:
+        return []

@@ -14,7 +14,7 @@ from orchestra.testing.fuzz import FuzzBroken, fuzz
 from orchestra.testing.fuzz_guided import fuzz_guided
 from orchestra.testing.fuzz_surfaces import reader
 
-pytestmark = [pytest.mark.aside, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 INPUTS = 1_000
 """For each surface: a campaign feeds a hundred times as many to every one. To load instrumented modules takes longer than this."""
