@@ -26,6 +26,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.slow]
 
 ELSEWHERE_S = 10.0
 GONE_S = 3.0
+SOON_S = 3.0
+"""What never happens is waited for no longer: the lease of the control is 60 s."""
 TASKS = 4
 TREE = """
 echo "$ORCHESTRA_ATTEMPT_NUMBER" >> "$RUNS/$ORCHESTRA_TASK"
@@ -53,8 +55,8 @@ async def all_run(farm: Farm) -> None:
     await until(lambda: len(still_alive(farm.mark)) >= 4 * TASKS)
 
 
-async def killed(farm: Farm, *, guarded: bool = True) -> Evidence:
-    """Kill the worker that runs all tasks while another one waits for work."""
+async def killed(farm: Farm, *, guarded: bool = True, bound_s: float = ELSEWHERE_S) -> Evidence:
+    """Kill the worker that runs all tasks while another one waits for work, and see whether they end within the bound."""
     await farm.serve()
     one = await farm.join("one", TASKS)
     async with farm.client() as client:
@@ -66,22 +68,22 @@ async def killed(farm: Farm, *, guarded: bool = True) -> Evidence:
     if not guarded:
         farm.freeze(guardian)
     one.kill()
-    measured: dict[str, float] = {"elsewhere": ELSEWHERE_S + 1, "gone": GONE_S + 1}
+    measured: dict[str, float] = {"elsewhere": bound_s + 1, "gone": GONE_S + 1}
     async with anyio.create_task_group() as group:
-        group.start_soon(_measure_end, farm, measured)
+        group.start_soon(_measure_end, farm, measured, bound_s)
         group.start_soon(_measure_gone, farm, guardian, measured)
     return Evidence(
         acknowledged, await farm.story(), farm.runs(), measured["elsewhere"], measured["gone"]
     )
 
 
-async def _measure_end(farm: Farm, measured: dict[str, float]) -> None:
+async def _measure_end(farm: Farm, measured: dict[str, float], bound_s: float) -> None:
     async def ended(client: Client) -> bool:
         overview = await client.asker.answer(GetOverview())
         return overview.jobs.get("completed") == 1
 
     with contextlib.suppress(TimeoutError):
-        measured["elsewhere"] = await farm.until(ended, ELSEWHERE_S + 1)
+        measured["elsewhere"] = await farm.until(ended, bound_s + 1)
 
 
 async def _measure_gone(farm: Farm, guardian: psutil.Process, measured: dict[str, float]) -> None:
@@ -106,10 +108,10 @@ async def test_a_lease_that_is_too_long_and_a_guardian_that_sleeps_are_found_out
     tmp_path: Path,
 ) -> None:
     async with open_farm(tmp_path, lease_ms=60_000) as farm:
-        seen = await killed(farm, guarded=False)
+        seen = await killed(farm, guarded=False, bound_s=SOON_S)
         assert still_alive(farm.mark) != []
         farm.thaw()
         await until(lambda: not still_alive(farm.mark))
     assert not_ended_once(seen.acknowledged, seen.story) != []
-    assert slower_than(ELSEWHERE_S, [seen.elsewhere_s]) != []
+    assert slower_than(SOON_S, [seen.elsewhere_s]) != []
     assert slower_than(GONE_S, [seen.gone_s]) != []
