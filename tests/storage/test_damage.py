@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
+from unittest import mock
 
 import apsw
 import attrs
@@ -23,6 +24,7 @@ from orchestra.statemachine.records import (
     Settings,
     Task,
 )
+from orchestra.storage import sqlite_files
 from orchestra.storage.codec import KIND_NUMBERS, RowCodec
 from orchestra.storage.salvage import counters_from, set_aside
 from orchestra.storage.sqlite import SqliteStore
@@ -71,6 +73,13 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_flushed() -> Iterator[None]:
+    """No power is cut here: some thousand files are opened, and nobody has to wait for the disk."""
+    with mock.patch.dict(sqlite_files.SYNCHRONOUS, full="OFF"):
+        yield
+
+
 @pytest.fixture(scope="module")
 async def whole(tmp_path_factory: pytest.TempPathFactory, anyio_backend: str) -> Path:
     """A healthy file, closed."""
@@ -86,6 +95,7 @@ def damaged(whole: Path, folder: Path, statement: str, *values: object) -> str:
     """A copy of the file in which a hand has done something."""
     path = str(shutil.copy(whole, folder / "store.db"))
     connection = apsw.Connection(path)
+    connection.execute("PRAGMA synchronous = OFF")
     connection.execute(statement, values)
     assert connection.changes() >= 1
     connection.close()
