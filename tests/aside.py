@@ -157,17 +157,18 @@ def play(
 
 
 def _last(process: BaseProcess) -> None:
-    """It takes the processor only when nobody else wants it."""
+    """It takes the processor only when nobody else wants it; where a sandbox does not know of that, it is one among others."""
     assert process.pid is not None
     if hasattr(os, "SCHED_IDLE"):
-        os.sched_setscheduler(process.pid, os.SCHED_IDLE, os.sched_param(0))
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(process.pid, os.SCHED_IDLE, os.sched_param(0))
 
 
 def _like_others(process: BaseProcess) -> None:
     """Now somebody waits for it, and for what it started. Who is not root may not say so."""
     if hasattr(os, "SCHED_IDLE"):
         for each in _tree(process):
-            with contextlib.suppress(PermissionError, ProcessLookupError):
+            with contextlib.suppress(OSError):
                 os.sched_setscheduler(each.pid, os.SCHED_OTHER, os.sched_param(0))
 
 
