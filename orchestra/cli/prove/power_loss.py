@@ -46,9 +46,11 @@ def power_loss(
     noticed.
     """
     from orchestra.testing.power_loss import campaign
+    from orchestra.testing.processes import pool_of
 
     _check(images, stride, processes)
-    with campaign.pool_of(processes or os.cpu_count() or 1) or nullcontext() as pool:
+    count = processes or os.cpu_count() or 1
+    with pool_of(count) if count > 1 else nullcontext() as pool:
         cut = deque(campaign.cuts(images, seed, pool), maxlen=1)[0]
         faulted = campaign.faults(seed, stride, pool)
         lossy = campaign.controls(seed, pool)

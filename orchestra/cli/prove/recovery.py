@@ -45,6 +45,7 @@ def recovery(
     likewise. Ways to lose are tried as well: each must be noticed.
     """
     from orchestra.testing.power_loss import campaign
+    from orchestra.testing.processes import pool_of
 
     for name, number, most in (
         ("--stride", stride, STRIDE_MAX),
@@ -52,7 +53,8 @@ def recovery(
     ):
         if not 1 <= number <= most:
             raise Malformed(f"must be from 1 to {most}, not {number}", where=name)
-    with campaign.pool_of(processes or os.cpu_count() or 1) or nullcontext() as pool:
+    count = processes or os.cpu_count() or 1
+    with pool_of(count) if count > 1 else nullcontext() as pool:
         cut = campaign.cuts_again(seed, stride, pool)
         failed = campaign.pairs(seed, stride, pool)
     files, lossy = campaign.files(seed), campaign.files_lost(seed)

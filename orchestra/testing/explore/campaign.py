@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 
 from orchestra.statemachine.lifecycles import TABLES
 from orchestra.testing.explore.bounds import Bounds
 from orchestra.testing.explore.search import Explored, Search
+from orchestra.testing.processes import pool_of
 
 STATES_MAX = 20_000_000
 """A search keeps what it knows in memory: some 300 bytes a state, and more for those that it has not gone on from yet."""
@@ -32,8 +32,7 @@ def explored_all(
         for bounds in worlds:
             yield explore(bounds, states_max=states_max)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context, max_tasks_per_child=1) as pool:
+    with pool_of(processes, tasks_each_max=1) as pool:
         futures = [pool.submit(explore, bounds, states_max=states_max) for bounds in worlds]
         for future in as_completed(futures):
             yield future.result()

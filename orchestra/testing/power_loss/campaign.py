@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 
 import anyio
 
@@ -22,14 +21,6 @@ LONGEST_FIRST = tuple(sorted(SCENARIOS, key=lambda name: name not in ("checkpoin
 """The order in which a round is handed out, so that no process is left alone with a long one."""
 
 Pool = ProcessPoolExecutor | None
-
-
-def pool_of(processes: int) -> Pool:
-    """So many processes; None for one, which is the caller's."""
-    # Spawned, not forked: the caller may have threads.
-    if processes == 1:
-        return None
-    return ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
 
 
 def cuts(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 
 import attrs
 
 from orchestra.errors import Defect
 from orchestra.statemachine.lifecycles import TABLES
+from orchestra.testing.processes import pool_of
 from orchestra.testing.schedules.run import Violated, run
 
 CHUNK = 500
@@ -117,8 +116,7 @@ def campaign(schedules: int, *, seed: int = 1, processes: int = 1) -> Iterator[T
             if total.broken:
                 return
         return
-    # Spawned, not forked: the caller may have threads.
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with pool_of(processes) as pool:
         for tally in pool.map(chunk, starts, counts):
             total += tally
             yield total

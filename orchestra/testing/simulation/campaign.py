@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Generator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from random import Random
 
 import attrs
 
 from orchestra.testing import faults
+from orchestra.testing.processes import pool_of
 from orchestra.testing.simulation.cluster import Shape
 from orchestra.testing.simulation.plan import Backend, Keeping, Plan, draw
 from orchestra.testing.simulation.sample import Scenario, sample_app
@@ -143,8 +141,7 @@ def campaign(
             if total.broken:
                 return
         return
-    # Spawned, not forked: the caller may have threads.
-    pool = ProcessPoolExecutor(processes, get_context("spawn"), _leave_interrupts_to_the_caller)
+    pool = pool_of(processes)
     try:
         chunks = len(starts)
         for tally in pool.map(chunk, starts, counts, [store] * chunks, [backend] * chunks):
@@ -154,8 +151,3 @@ def campaign(
                 return
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _leave_interrupts_to_the_caller() -> None:
-    """Ctrl-C reaches every process of a terminal: here it would tear chunks in the middle."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
