@@ -83,6 +83,9 @@ class Index:
         self.deadlines: list[tuple[int, str, str]] = []
         self.unfolding: dict[str, None] = {}
         self.cancelling: dict[str, int] = {}
+        """By job: from which position on its tasks are still to be cancelled."""
+        self.spared: dict[str, int] = {}
+        """By job whose stop starts over after a restart: what was queued later was tried again by request, and is left."""
         self.reviews: dict[str, int] = {}
         self.finished: deque[tuple[int, str]] = deque()
         self.finished_tasks = 0
@@ -114,6 +117,11 @@ class Index:
         """Remember to look at a row at ``at_ms``. Whether something is due then is read from the row."""
         heapq.heappush(self.deadlines, (at_ms, kind, id))
 
+    def cancel_all(self, job_id: str) -> None:
+        """Have every task of a job cancelled that has not ended."""
+        self.cancelling[job_id] = 1
+        self.spared.pop(job_id, None)
+
     def _project(self, old: Project | None, new: Project | None) -> None:
         if new is not None:
             self.project_names[new.name] = new.id
@@ -136,6 +144,7 @@ class Index:
             self.unfolded.pop(old.id, None)
             self.unfolding.pop(old.id, None)
             self.cancelling.pop(old.id, None)
+            self.spared.pop(old.id, None)
             if old.status in JOB_FINAL:
                 self.finished_tasks -= old.tasks
                 self.oldest_finished()  # lets go of what this one leaves behind
@@ -152,7 +161,7 @@ class Index:
         elif old is not None and old.status in JOB_FINAL and new.status not in JOB_FINAL:
             self.finished_tasks -= old.tasks
         if new.status is JobStatus.CANCELLING and (old is None or old.status is not new.status):
-            self.cancelling[new.id] = 1
+            self.cancel_all(new.id)
         if new.status in JOB_SCHEDULABLE and old is not None and old.status not in JOB_SCHEDULABLE:
             for stage in self.job_stages.get(new.id, ()):
                 self.offer(stage, new)

@@ -61,7 +61,7 @@ def _after_task(tx: Transaction, new: Task, jobs: dict[str, None], at_once: int)
     if new.status is TaskStatus.FAILED and tx.find(Stage, new.stage_id) is not None:
         job = tx.find(Job, new.job_id)
         if job is not None and job.on_failure is OnFailure.STOP:
-            index.cancelling[job.id] = 1
+            index.cancel_all(job.id)
 
 
 def _tell_dependents(tx: Transaction, new: Task, at_once: int) -> None:

@@ -116,11 +116,25 @@ def load(rows: Iterable[Record], at_ms: int) -> State:
             state.index.unfolding[job.id] = None
         _count_missing(state, job)
         if state.is_stopping(job):
-            state.index.cancelling[job.id] = 1
+            state.index.cancel_all(job.id)
+            if job.status is not JobStatus.CANCELLING:
+                # The stop may have been cut off, or have been through long ago.
+                state.index.spared[job.id] = _failed_last_ms(state, job)
         for stage in state.stages(job.id):
             if stage.after or stage.pairwise:
                 state.index.reviews[stage.id] = 0
     return state
+
+
+def _failed_last_ms(state: State, job: Job) -> int:
+    """When the last of a job's failures was, in milliseconds since the epoch."""
+    tasks = state.rows["task"]
+    found = (tasks.get(ids.task_id(job.id, at)) for at in range(1, state.unfolded(job.id) + 1))
+    return max(
+        task.ended_at_ms or 0
+        for task in found
+        if isinstance(task, Task) and task.status is TaskStatus.FAILED
+    )
 
 
 def _count_missing(state: State, job: Job) -> None:

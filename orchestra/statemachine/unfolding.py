@@ -2,7 +2,8 @@
 Long work in slices: unfolding a fan-out into tasks, reviewing what waits, and cancelling what is left.
 
 One step does at most ``limits.UNFOLD_SLICE`` tasks of it, so that others are answered in between; `pending` says that a tick should
-follow at once. All of it can start over after a restart: doing it twice changes nothing.
+follow at once. All of it can start over after a restart: doing it twice changes nothing, since a stop that starts over leaves alone what
+was tried again by request after the last failure.
 """
 
 from __future__ import annotations
@@ -180,7 +181,15 @@ def review_one(tx: Transaction, stage: Stage, offset: int) -> None:
     if task.status is TaskStatus.SKIPPED:
         if verdict == "never":
             return
-        task = tx.move(task, Verb.REVIVE, cause=Cause.NONE, reason="", ended_at_ms=None)
+        task = tx.move(
+            task,
+            Verb.REVIVE,
+            # By this a stop that starts over after a restart tells it from what was there at the failure.
+            queued_at_ms=tx.now_ms,
+            cause=Cause.NONE,
+            reason="",
+            ended_at_ms=None,
+        )
     if verdict == "go":
         tx.move(task, Verb.PROMOTE, queued_at_ms=tx.now_ms)
     elif verdict == "never":
@@ -191,27 +200,29 @@ def _cancel(tx: Transaction, job_id: str, budget: int) -> int:
     index = tx.state.index
     job = tx.find(Job, job_id)
     if job is None or not tx.state.is_stopping(job):
-        del index.cancelling[job_id]
-        _offer_again(tx, job_id)
+        _stopped(tx, job_id)
         return budget
     reason = job.reason or "the job stops at its first failure"
+    spared_ms = index.spared.get(job_id, tx.now_ms)
     position = index.cancelling[job_id]
     unfolded = tx.state.unfolded(job_id)
     while budget > 0 and position <= unfolded:
         task = tx.find(Task, ids.task_id(job_id, position))
-        if task is not None and task.status not in TASK_FINAL:
+        if task is not None and task.status not in TASK_FINAL and task.queued_at_ms <= spared_ms:
             cancel_task(tx, task, reason, job.grace_ms)
         position += 1
         budget -= 1
     if position > unfolded:
-        index.cancelling.pop(job_id, None)
-        _offer_again(tx, job_id)
+        _stopped(tx, job_id)
     else:
         index.cancelling[job_id] = position
     return budget
 
 
-def _offer_again(tx: Transaction, job_id: str) -> None:
-    """What was retried by hand while the job stopped may run."""
+def _stopped(tx: Transaction, job_id: str) -> None:
+    """All that was to be cancelled is. What was retried by hand while the job stopped may run."""
+    index = tx.state.index
+    index.cancelling.pop(job_id, None)
+    index.spared.pop(job_id, None)
     for stage in tx.state.stages(job_id):
-        tx.state.index.offer(stage, tx.get(Job, job_id))
+        index.offer(stage, tx.get(Job, job_id))

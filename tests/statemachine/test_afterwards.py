@@ -264,3 +264,66 @@ def test_a_stop_that_is_called_off_half_way_leaves_the_rest_to_run(
     assert held.task_id in ran
     assert (job.status, counts["completed"] + counts["cancelled"]) == ("failed", 9)
     assert counts["completed"] == len(ran) > 1
+
+
+def test_what_was_retried_by_hand_in_a_job_that_had_stopped_survives_a_restart() -> None:
+    core = Core()
+    core.join()
+    stage = StageDraft("a", "app", over=Span(0, 4))
+    core.apply(SubmitJob("stops", (stage,), on_failure=OnFailure.STOP))
+    core.report(core.held()[0].attempt_id, Happening.FAILED, message="no")
+    core.settle()
+    core.advance(1)
+    _, second, third, _ = sorted(task.id for task in core.state.each(Task))
+    core.apply(RetryTask(second))
+    core.apply(RetryTask(third))
+    assert [order.task_id for order in core.held()] == [second]
+    core.state = load(rows_of(core.state), core.now_ms)
+    core.settle()
+    found = [task.status for task in sorted(core.state.each(Task), key=lambda task: task.id)]
+    assert found == ["failed", "leased", "queued", "cancelled"]
+    # A further failure stops what was retried before it, as it would have without the restart.
+    core.report(core.held()[0].attempt_id, Happening.FAILED, message="no")
+    core.settle()
+    (job,) = core.ask(ListJobs()).items
+    assert (job.status, job.counts) == ("failed", {"failed": 2, "cancelled": 2})
+
+
+def test_what_waits_again_for_a_retried_task_survives_a_restart() -> None:
+    core = Core()
+    core.join()
+    stages = (
+        StageDraft("a", "app", over=Span(0, 2)),
+        StageDraft("b", "app", over=Span(0, 2), pairwise=("a",)),
+    )
+    core.apply(SubmitJob("stops", stages, on_failure=OnFailure.STOP))
+    first, second, *_ = sorted(task.id for task in core.state.each(Task))
+    core.report(core.held()[0].attempt_id, Happening.FAILED, message="no")
+    core.apply(RetryTask(second))
+    core.report(core.held()[0].attempt_id, Happening.FAILED, message="no")
+    core.settle()
+    core.advance(1)
+    core.apply(RetryTask(first))
+    for _ in range(2):
+        found = [task.status for task in sorted(core.state.each(Task), key=lambda task: task.id)]
+        assert found == ["leased", "failed", "waiting", "cancelled"]
+        core.state = load(rows_of(core.state), core.now_ms)
+        core.settle()
+
+
+def test_a_job_that_is_cancelled_spares_nothing_after_a_restart() -> None:
+    core = Core()
+    core.join()
+    stage = StageDraft("a", "app", over=Span(0, 3))
+    core.apply(SubmitJob("stops", (stage,), on_failure=OnFailure.STOP))
+    core.report(core.held()[0].attempt_id, Happening.FAILED, message="no")
+    core.settle()
+    core.advance(1)
+    for task in sorted(task.id for task in core.state.each(Task))[1:]:
+        core.apply(RetryTask(task))
+    core.state = load(rows_of(core.state), core.now_ms)
+    (job,) = core.ask(ListJobs()).items
+    core.apply(CancelJob(job.id))
+    core.settle()
+    found = [task.status for task in sorted(core.state.each(Task), key=lambda task: task.id)]
+    assert found == ["failed", "cancelling", "cancelled"]

@@ -297,6 +297,7 @@ def _state_face(
         ),
         tuple(sorted(id for kind in state.rows for id in state.rows[kind] if kind == "job")),
         _index_face(index),
+        _spared_face(state),
     )
 
 
@@ -308,6 +309,18 @@ def _index_face(index: Index) -> Hashable:
         tuple(index.unfolding),
         tuple(index.cancelling),
         tuple(sorted(index.reviews.items())),
+    )
+
+
+def _spared_face(state: State) -> Hashable:
+    """What a stop that starts over leaves alone."""
+    spared = state.index.spared
+    if not spared:
+        return ()
+    return tuple(
+        task.id
+        for task in state.each(Task)
+        if task.job_id in spared and task.queued_at_ms > spared[task.job_id]
     )
 
 
