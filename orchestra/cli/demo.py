@@ -16,6 +16,7 @@ from cyclopts import Parameter
 
 from orchestra.cli import exits, speech
 from orchestra.errors import Malformed
+from orchestra.statemachine.counting import counted
 
 if TYPE_CHECKING:
     from orchestra.cli.demo_screen import Screen
@@ -80,10 +81,12 @@ def _tell_verdict(show: Show, broken: list[str]) -> None:
     took = [f"{line.took_s:.1f}" for line in show.lines if line.took_s is not None]
     if took:
         speech.put(f"work went on after {', '.join(took)} s")
-    counts = (
-        f"{show.acknowledged} tasks acknowledged, {show.ended} ended, {show.doubled} ended twice"
+    counts = f"{counted(show.acknowledged, 'task')} acknowledged, {show.ended} ended, {show.doubled} ended twice"
+    told = (
+        f"{counted(len(broken), 'law')} broken"
+        if broken
+        else "nothing was lost and nothing ended twice"
     )
-    told = f"{len(broken)} laws broken" if broken else "nothing was lost and nothing ended twice"
     speech.put(f"{counts}: {told}")
 
 

@@ -20,6 +20,7 @@ from orchestra.cli import exits, speech
 from orchestra.cli.reach import USUAL, Reach, reached
 from orchestra.dialects import units
 from orchestra.errors import OrchestraError, Unavailable
+from orchestra.statemachine.counting import counted
 from orchestra.statemachine.queries import GetOverview
 from orchestra.statemachine.replies import Overview
 
@@ -189,7 +190,7 @@ async def check_server(reach: Reach) -> list[Finding]:
 def judge_overview(server: str, overview: Overview, now_ms: int) -> list[Finding]:
     """What a server's answer tells about it."""
     online = overview.workers.get("online", 0)
-    told = f"{server}: {online} workers, {overview.slots_held} of {overview.slots} slots taken"
+    told = f"{server}: {counted(online, 'worker')}, {overview.slots_held} of {counted(overview.slots, 'slot')} taken"
     found = [Finding("server", OK, told)]
     if not online:
         remedy = f"no worker is online: orchestra worker {server}"
@@ -201,7 +202,7 @@ def judge_overview(server: str, overview: Overview, now_ms: int) -> list[Finding
         )
         found.append(Finding("clocks", LOOK, told, "synchronise both clocks (NTP)"))
     if overview.quarantined:
-        told = f"{len(overview.quarantined)} rows set aside: {', '.join(overview.quarantined[:3])}"
+        told = f"{counted(len(overview.quarantined), 'row')} set aside: {', '.join(overview.quarantined[:3])}"
         remedy = (
             "orchestra doctor --data FILE on the server's machine names what is wrong with each"
         )

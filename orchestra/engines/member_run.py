@@ -25,6 +25,7 @@ from orchestra.dialects.tango_places import Place
 from orchestra.dialects.tango_words import MemberWord, Verb, heard, target_of
 from orchestra.errors import Malformed
 from orchestra.ports import AttemptSink, Ended
+from orchestra.statemachine.counting import counted
 from orchestra.statemachine.records import Cause
 from orchestra.statemachine.replies import Order
 
@@ -272,7 +273,7 @@ class MemberRun:
             await self._note(f"resume {self._resumes} of {self._place.resumes}: {told}")
             return None
         if word is MemberWord.FAILED:
-            tried = f", after {self._resumes} times of resuming" if self._resumes else ""
+            tried = f", after {counted(self._resumes, 'time')} of resuming" if self._resumes else ""
             message = f"{self._place.shown} says failed{tried}"
         else:
             message = f"it was stopped at {self._place.shown}, and nobody here had asked for it"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
+from orchestra.statemachine.counting import counted
 from orchestra.statemachine.lifecycles import AttemptStatus, TaskStatus, Verb
 from orchestra.statemachine.records import (
     Attempt,
@@ -152,7 +153,7 @@ def elsewhere(tx: Transaction, task: Task, reason: str, *, lost: bool) -> None:
         tx.move(
             task,
             Verb.FAIL,
-            reason=f"lost with its worker {losses} times: {reason}",
+            reason=f"lost with its worker {counted(losses, 'time')}: {reason}",
             losses=losses,
             worker_id=None,
             cause=Cause.POISON,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from orchestra.errors import ensure
 from orchestra.statemachine import limits
+from orchestra.statemachine.counting import counted
 from orchestra.statemachine.lifecycles import JOB_FINAL, TASK_FINAL, JobStatus, TaskStatus, Verb
 from orchestra.statemachine.records import Job, OnFailure, Stage, Task
 from orchestra.statemachine.scheduling import match
@@ -105,5 +106,5 @@ def _finish(tx: Transaction, job_id: str) -> None:
         told = ", ".join(f"{count} {status}" for status, count in counts if status != "completed")
         if ended < job.tasks:
             told += f"{', ' if told else ''}{job.tasks - ended} missing"
-        reason = f"of {job.tasks} tasks {told}"
+        reason = f"of {counted(job.tasks, 'task')} {told}"
         tx.move(job, Verb.FAIL, reason=reason, ended_at_ms=tx.now_ms, counts=counts)

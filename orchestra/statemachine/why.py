@@ -7,6 +7,7 @@ For work that waits each reason names what would change it; the first is the one
 from __future__ import annotations
 
 from orchestra.statemachine import ids
+from orchestra.statemachine.counting import counted
 from orchestra.statemachine.index import Shape, shape_of
 from orchestra.statemachine.lifecycles import (
     JOB_FINAL,
@@ -66,7 +67,9 @@ def _upstream(state: State, task: Task) -> list[Reason]:
         tally = state.index.stage_tallies[upstream.id]
         if tally.completed < upstream.size:
             left = upstream.size - tally.completed
-            text = f"it comes after stage {upstream.name!r}: {left} of {upstream.size} tasks are not completed"
+            verb = "is" if left == 1 else "are"
+            open_ = f"{left} of {counted(upstream.size, 'task')} {verb}"
+            text = f"it comes after stage {upstream.name!r}: {open_} not completed"
             reasons.append(
                 Reason("after", text, remedy=f"see why they wait: {_first_open(state, upstream)}")
             )
@@ -131,9 +134,9 @@ def _place(state: State, task: Task, stage: Stage, job: Job) -> Reason | None:
         return None
     parts: list[str] = []
     if stages_before:
-        parts.append(f"{stages_before} stages of higher priority or earlier submission")
+        parts.append(f"{counted(stages_before, 'stage')} of higher priority or earlier submission")
     if before:
-        parts.append(f"{before} tasks of its own stage")
+        parts.append(f"{counted(before, 'task')} of its own stage")
     return Reason(
         "queue",
         f"before it in the queue: {' and '.join(parts)}",
@@ -149,11 +152,11 @@ def _nobody_able(workers: list[Worker], shape: Shape) -> list[Reason]:
     lacks = {worker.id: unable(worker, shape) for worker in workers}
     with_app = [worker for worker in workers if lacks[worker.id] != "app"]
     if not with_app:
-        text = f"none of {len(workers)} workers runs the app {app!r}"
+        text = f"none of {counted(len(workers), 'worker')} runs the app {app!r}"
         return [Reason("no-app", text, remedy=f"start a worker that has the app {app!r}")]
     with_labels = [worker for worker in with_app if lacks[worker.id] != "label"]
     if not with_labels:
-        text = f"none of {len(with_app)} workers with the app has the labels {', '.join(labels)}"
+        text = f"none of {counted(len(with_app), 'worker')} with the app has the labels {', '.join(labels)}"
         return [
             Reason("no-label", text, remedy="start a worker with these labels, or ask for fewer")
         ]
@@ -185,7 +188,9 @@ def _busy(state: State, awake: list[Worker], shape: Shape) -> Reason:
         held = state.index.held.get(worker.id, {})
         running = ", ".join(_selector(task_id) for task_id in list(held)[:_SHOWN])
         holders.append(f"{worker.name} ({running})" if running else worker.name)
-    text = f"{len(awake)} workers can run it and all are busy (no {', '.join(what)} free): {'; '.join(holders)}"
+    busy = "it is busy" if len(awake) == 1 else "all are busy"
+    able = f"{counted(len(awake), 'worker')} can run it and {busy}"
+    text = f"{able} (no {', '.join(what)} free): {'; '.join(holders)}"
     return Reason("busy", text, remedy="wait, or add a worker")
 
 
@@ -282,7 +287,8 @@ def why_job(state: State, job: Job, now_ms: int) -> WhyAnswered:
     if not reasons:
         counts = state.index.tallies.get(job.id, {})
         told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-        reasons.append(Reason(str(job.status), told or f"all {job.tasks} tasks are to come"))
+        to_come = "its task is to come" if job.tasks == 1 else f"all {job.tasks} tasks are to come"
+        reasons.append(Reason(str(job.status), told or to_come))
     return WhyAnswered(str(job.number), str(job.status), tuple(dict.fromkeys(reasons)))
 
 
@@ -310,7 +316,7 @@ def why_worker(state: State, worker: Worker, now_ms: int) -> WhyAnswered:
     reasons = [
         Reason(
             str(worker.status),
-            f"{worker.status}, {heard}, {len(held)} of {worker.slots} slots taken",
+            f"{worker.status}, {heard}, {len(held)} of {counted(worker.slots, 'slot')} taken",
         )
     ]
     if worker.paused:

@@ -72,3 +72,7 @@ def test_a_server() -> None:
     poisoned = judge_overview("url", _overview(1_000, 1, ("job x: bad",)), 1_000)
     assert poisoned[-1].status == BROKEN
     assert "job x" in poisoned[-1].told
+    assert (poisoned[0].told, poisoned[-1].told[:15]) == (
+        "url: 1 worker, 1 of 4 slots taken",
+        "1 row set aside",
+    )

@@ -176,7 +176,7 @@ def test_why_of_a_job_whose_only_task_is_to_come() -> None:
     core.submit(StageDraft("a", "app", over=Span(0, MANY)))
     core.submit()
     told = core.ask(Why("2")).reasons
-    assert [reason.text for reason in told] == ["all 1 tasks are to come"]
+    assert [reason.text for reason in told] == ["its task is to come"]
 
 
 def test_the_progress_of_an_attempt_is_seen_with_it() -> None:

@@ -80,7 +80,7 @@ def test_nobody_has_the_labels() -> None:
     core.submit(StageDraft("s", "app", labels=("a", "b")))
     assert only(core) == Reason(
         "no-label",
-        "none of 1 workers with the app has the labels a, b",
+        "none of 1 worker with the app has the labels a, b",
         remedy="start a worker with these labels, or ask for fewer",
     )
 
@@ -173,7 +173,7 @@ def test_how_many_stand_before_it() -> None:
         remedy="raise its priority, or add a worker",
     )
     assert asked(core, "3")[1].text == (
-        "before it in the queue: 1 stages of higher priority or earlier submission"
+        "before it in the queue: 1 stage of higher priority or earlier submission"
     )
 
 
@@ -184,7 +184,7 @@ def test_both_those_of_other_stages_and_of_its_own_stand_before_it() -> None:
     core.submit()
     core.submit(StageDraft("a", "app", over=Span(0, 2)))
     assert asked(core, "3.2")[1].text == (
-        "before it in the queue: 1 stages of higher priority or earlier submission and 1 tasks of its own stage"
+        "before it in the queue: 1 stage of higher priority or earlier submission and 1 task of its own stage"
     )
 
 
@@ -245,7 +245,7 @@ def test_only_what_is_not_completed_yet_is_waited_for() -> None:
         StageDraft("a", "app"), StageDraft("b", "app"), StageDraft("c", "app", after=("a", "b"))
     )
     core.report(core.held()[0].attempt_id)
-    assert only(core, "1.3").text == "it comes after stage 'b': 1 of 1 tasks are not completed"
+    assert only(core, "1.3").text == "it comes after stage 'b': 1 of 1 task is not completed"
     assert only(core, "1.3").remedy == "see why they wait: why 1.2"
 
 

@@ -7,10 +7,11 @@ from orchestra.statemachine.commands import (
     CancelJob,
     PauseJob,
     PauseWorker,
+    Reconfigure,
     RetryTask,
     StageDraft,
 )
-from orchestra.statemachine.queries import GetTask, Why
+from orchestra.statemachine.queries import GetJob, GetTask, Why
 from orchestra.statemachine.records import Cause, Span
 from orchestra.statemachine.replies import Reason
 from orchestra.statemachine.reports import AttemptReport, AttemptsReported, Happening
@@ -187,7 +188,7 @@ def test_a_job_in_which_all_is_well_counts_its_tasks() -> None:
 def test_a_worker_tells_what_it_does_and_when_it_was_heard() -> None:
     core, _ = running()
     core.advance(1_200)
-    assert only(core, "w1") == Reason("online", "online, heard 1.2 s ago, 1 of 1 slots taken")
+    assert only(core, "w1") == Reason("online", "online, heard 1.2 s ago, 1 of 1 slot taken")
 
 
 def test_a_worker_that_is_paused_says_so_first() -> None:
@@ -213,3 +214,16 @@ def test_what_was_tried_again_runs_in_its_next_attempt() -> None:
     core.apply(RetryTask(core.ask(GetTask("1")).id))
     core.report(core.held()[0].attempt_id, Happening.RUNNING)
     assert only(core, "1").text.startswith("it runs on w1 (attempt 2); ")
+
+
+def test_what_is_said_of_one_is_in_the_singular() -> None:
+    core = Core()
+    core.join()
+    core.apply(Reconfigure(losses_max=1))
+    core.submit()
+    core.submit()
+    busy = core.ask(Why("2")).reasons[0].text
+    assert busy == "1 worker can run it and it is busy (no slots free): w1 (1.1)"
+    core.advance(core.state.settings.lease_ms)
+    assert core.ask(GetTask("1.1")).reason.startswith("lost with its worker 1 time: ")
+    assert core.ask(GetJob("1")).reason == "of 1 task 1 failed"

@@ -251,9 +251,9 @@ def test_priority_counts_when_it_is_told_how_many_stand_before() -> None:
     core.submit(priority=3)
     core.submit(StageDraft("a", "app", priority=2))
     assert [reason.code for reason in core.ask(Why("3")).reasons] == ["busy"]
-    first = "before it in the queue: {} stages of higher priority or earlier submission"
-    assert core.ask(Why("4")).reasons[1].text == first.format(1)
-    assert core.ask(Why("2")).reasons[1].text == first.format(2)
+    first = "before it in the queue: {} of higher priority or earlier submission"
+    assert core.ask(Why("4")).reasons[1].text == first.format("1 stage")
+    assert core.ask(Why("2")).reasons[1].text == first.format("2 stages")
 
 
 @pytest.mark.parametrize("happening", [Happening.COMPLETED, Happening.FAILED])

@@ -103,7 +103,7 @@ def test_places_in_the_queue() -> None:
     core.submit()
     core.submit(StageDraft("a", "app", over=Span(0, 3)))
     core.submit()
-    assert "1 stages of higher priority or earlier submission" in text(core, "3")
+    assert "1 stage of higher priority or earlier submission" in text(core, "3")
     assert "2 tasks of its own stage" in text(core, "2.3")
     assert codes(core, "2.1") == ["busy"]
 
