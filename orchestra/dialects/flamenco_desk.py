@@ -49,7 +49,7 @@ class Run:
         stopping: The core wants it to end.
         taken_back: Its job was stopped: it has to end, and runs again when the job is started.
         told: The worker was told to end it.
-        log_bytes: How much of its log is kept; None when that has to be asked.
+        log_bytes: How much of its log is kept; None when that, and what it ends with, has to be asked.
         log_mark: Length and digest of the log that the worker sent last, which it sends again with the next piece.
         log_tail: The end of what is kept.
         pictured: The worker sent a picture of it.

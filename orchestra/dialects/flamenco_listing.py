@@ -127,7 +127,8 @@ def task_fields(task: TaskView, job: JobView, stage: StageView) -> Fields:
 def worker_fields(worker: WorkerView, desk: Desk) -> Fields:
     """The eleven keys of a worker. ``current_task`` is a text, as the program has it."""
     card = desk.cards.get(worker.name)
-    run = None if card is None else card.run
+    # One that is given up still lies with its card, in case it comes back in time; it is at work no more.
+    run = card.run if card is not None and card.joined else None
     host: Mapping[str, str] = worker.host
     return {
         "activity": activity_text(run.activity) if run is not None else None,

@@ -119,6 +119,8 @@ class Push:
             yield from self._is(card, reply)
         elif call.path == "/execute_task" and run is not None and reply.status == HTTPStatus.OK:
             run.delivered, run.touched_ms = True, now
+            # Its program runs from now on: one that ends before the worker is asked again has run too.
+            yield from self._crew.progress(run)
         elif call.path == "/kill" and run is not None and reply.status == HTTPStatus.NO_CONTENT:
             # It is over when the worker says so, or has nothing any more.
             run.told, run.touched_ms, card.visit_ms = True, now, now - VISIT_MS + GRACE_MS

@@ -174,3 +174,51 @@ async def test_without_a_thumbnail_the_last_frame_is_the_picture(
         shown = await worker.send("GET", "/jobs/1/thumbnail")
         assert shown.content == PNG + (b"" if sent_itself else b"2")
         assert shown.headers["content-type"] == "image/png"
+
+
+@pytest.mark.parametrize("sent", [10_000, 256])
+async def test_after_a_restart_of_the_manager_a_log_is_kept_once(sent: int) -> None:
+    """A worker of 2015-03 sends all that its program wrote with each report, later ones the last 256 signs."""
+    async with open_yard() as yard:
+        worker = yard.at("10.0.0.7")
+        await worker.posts(frame_start=1, frame_end=4)
+        task = await worker.has_task()
+        log = ""
+        for frame in (1, 2, 3, 4):
+            log += f"Fra:{frame} Mem:8M (Peak 9M) | Sample 4/4\nSaved: '/out/{frame:06}.png'\n"
+            assert await worker.says(task, "running", log=log[-sent:]) == (204, "")
+            if frame == 3:
+                yard.restart()
+                assert await worker.says(task, "running", log=log[-sent:]) == (204, "")
+        (attempt,) = (await yard.asker.answer(GetTask("1.1"))).attempts
+        assert (await yard.asker.log(Log(attempt.id, "stdout"))).data.decode() == log
+        assert attempt.progress == 1.0
+
+
+async def test_a_called_worker_runs_from_when_it_took_its_task() -> None:
+    """A program that is over before its worker is asked how it is has run as well."""
+    async with pushed() as (yard, (worker,), (far,)):
+        await far.posts()
+        await yard.passes(1)
+        begun = await yard.asker.answer(GetTask("1.1"))
+        assert begun.status is TaskStatus.RUNNING
+        ended, worker.task = worker.task, {}
+        assert await reports(far, ended, "failed") == (204, "")
+        assert "GET /info" not in worker.calls[worker.calls.index("POST /execute_task") :]
+        attempts = (await yard.asker.answer(GetTask("1.1"))).attempts
+        (first,) = (each for each in attempts if each.number == 1)
+        assert first.started_at_ms == begun.attempts[0].started_at_ms is not None
+
+
+async def test_a_worker_that_was_given_up_is_shown_without_a_task() -> None:
+    """The original showed for ever what a dead worker had been at."""
+    async with pushed() as (yard, (worker,), (far,)):
+        await far.posts()
+        await yard.passes(1)
+        (shown,) = (await far.json("GET", "/workers")).values()
+        assert shown["current_task"] == worker.task["task_id"]
+        worker.alive = False
+        await yard.passes(90)
+        (shown,) = (await far.json("GET", "/workers")).values()
+        assert (shown["connection"], shown["current_task"]) == ("offline", None)
+        assert (shown["activity"], shown["log"], shown["time_cost"]) == (None, None, None)
