@@ -69,6 +69,9 @@ class Crew:
             after = page.next
             if not after:
                 break
+        for card in self.desk.cards.values():
+            # Who is called says nothing of itself: nobody would look after it any more.
+            card.visited = is_pushed_to(self._options.workers, card.hostname)
         self.desk.opened = True
 
     def restore_at(self, ip: str) -> Steps:
@@ -92,7 +95,10 @@ class Crew:
         card.paused = answer.paused
         card.disabled = card.disabled and answer.paused
         self.desk.absorb(card, answer.orders, answer.foreign)
-        yield from self._look_back(card)
+        if card.restored:
+            yield from self._look_back(card)
+            # What this manager offers it, and the tags that it gives it, may not be those of the one before.
+            yield from self.join(card)
 
     def join(self, card: Card) -> Steps:
         """Introduce a worker to the core, or tell it what has changed of one."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 import attrs
 
 from orchestra.dialects.flamenco_parsers import Activity
+from orchestra.statemachine.lifecycles import WorkerStatus
 from orchestra.statemachine.records import Rung
 from orchestra.statemachine.replies import Order, WorkerView
 
@@ -154,7 +155,10 @@ class Desk:
                 by_name.pop(card.ip, None)
 
     def restore(self, worker: WorkerView, *, disabled: bool) -> None:
-        """A worker from the core's rows; one that is no worker of this dialect is passed over."""
+        """
+        A worker from the core's rows; one that is no worker of this dialect is passed over. A lost one has to speak before it counts
+        as joined.
+        """
         host = worker.host
         if LABEL not in worker.labels or not host.get("port", "").isdecimal():
             return
@@ -162,7 +166,7 @@ class Desk:
         if card.name != worker.name or card.name in self.cards:
             return
         card.id, card.incarnation = worker.id, worker.incarnation
-        card.joined = card.restored = True
+        card.joined, card.restored = worker.status is WorkerStatus.ONLINE, True
         card.seen_ms = card.beat_ms = self.now_ms()
         card.paused, card.disabled = worker.paused, disabled
         card.blocked = tuple(kind for kind in host.get("blocked", "").split(",") if kind)

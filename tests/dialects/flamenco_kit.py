@@ -87,8 +87,10 @@ class Yard:
         self.asker = orchestrator.for_principal("test")
         self.restart()
 
-    def restart(self) -> None:
-        """A manager that remembers nothing, over the same core."""
+    def restart(self, **options: object) -> None:
+        """A manager that remembers nothing, over the same core; with other options when there are any."""
+        if options:
+            self._port = DialectPort("flamenco", None, options)
         around = surroundings(self.clock, self._call_all)
         self.dialect = flamenco(self._port, around, self._compilers)
         self.app = http_app(self.orchestrator, [self.dialect], Everybody())

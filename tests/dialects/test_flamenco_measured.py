@@ -222,3 +222,56 @@ async def test_a_worker_that_was_given_up_is_shown_without_a_task() -> None:
         (shown,) = (await far.json("GET", "/workers")).values()
         assert (shown["connection"], shown["current_task"]) == ("offline", None)
         assert (shown["activity"], shown["log"], shown["time_cost"]) == (None, None, None)
+
+
+@pytest.mark.parametrize("silent_s", [1, 90])
+async def test_after_a_restart_of_the_manager_called_workers_are_called(silent_s: int) -> None:
+    """They register at their start alone: a manager that does not call them has lost them for ever."""
+    async with pushed() as (yard, (worker,), (far,)):
+        worker.alive = silent_s == 1
+        await yard.passes(silent_s)
+        worker.alive = True
+        yard.restart()
+        await yard.passes(2)
+        await far.posts()
+        await yard.passes(2)
+        assert worker.task
+        yard.restart()
+        await yard.passes(90)
+        seen = await yard.asker.answer(GetTask("1.1"))
+        assert seen.status is TaskStatus.RUNNING
+        assert await reports(far, worker.task, "finished") == (204, "")
+        assert (await yard.job()).status is JobStatus.COMPLETED
+        assert worker.calls.count("POST /execute_task") == 1
+
+
+async def test_after_a_restart_of_the_manager_the_dead_are_given_nothing() -> None:
+    async with open_yard() as yard:
+        dead, other = yard.at("10.0.0.7", "dead"), yard.at("10.0.0.8", "other")
+        assert await dead.poll() is None
+        await yard.passes(120)
+        yard.restart()
+        await yard.passes(2)
+        shown = await other.json("GET", "/workers")
+        assert shown["dead"]["connection"] == "offline"
+        await other.posts()
+        assert await other.poll() is not None
+        assert await dead.poll() is None
+        shown = await other.json("GET", "/workers")
+        assert {each["connection"] for each in shown.values()} == {"online"}
+
+
+async def test_workers_are_offered_what_a_restarted_manager_knows_of_new() -> None:
+    async with open_yard() as yard:
+        worker = yard.at("10.0.0.7")
+        await worker.posts()
+        task = await worker.has_task()
+        assert await worker.says(task, "running") == (204, "")
+        yard.restart(
+            tiled={"tiler": "/srv/tile.py", "merger": "/srv/merge"}, workers={"vm": {"tags": ["x"]}}
+        )
+        assert await worker.says(task, "finished") == (204, "")
+        assert await worker.poll() is None
+        await worker.posts(2, "tiled_blender_render", tiles=1)
+        assert (await worker.has_task())["type"] == "tiled_blender_render"
+        assert "tag:x" in (await yard.workers())[0].labels
