@@ -22,7 +22,7 @@ from orchestra.statemachine.commands import JoinWorker
 from orchestra.statemachine.lifecycles import AttemptStatus, WorkerStatus
 from orchestra.statemachine.queries import GetTask, ListWorkers
 from orchestra.statemachine.records import Cause
-from orchestra.statemachine.replies import HeartbeatAnswered, WorkerJoined
+from orchestra.statemachine.replies import HeartbeatAnswered, WorkerJoined, WorkerView
 from orchestra.statemachine.reports import AttemptReport, AttemptsReported, Happening, Heartbeat
 
 Steps = Generator[Ask, Any, object]
@@ -65,13 +65,12 @@ class Crew:
             for worker in page.items:
                 if worker.status in (WorkerStatus.ONLINE, WorkerStatus.LOST):
                     reason = worker.pause_reason if worker.paused else ""
-                    self.desk.restore(worker, disabled=reason == DISABLED_REASON)
+                    card = self.desk.restore(worker, disabled=reason == DISABLED_REASON)
+                    if card is not None:
+                        self._compare(card, worker)
             after = page.next
             if not after:
                 break
-        for card in self.desk.cards.values():
-            # Who is called says nothing of itself: nobody would look after it any more.
-            card.visited = is_pushed_to(self._options.workers, card.hostname)
         self.desk.opened = True
 
     def restore_at(self, ip: str) -> Steps:
@@ -95,9 +94,8 @@ class Crew:
         card.paused = answer.paused
         card.disabled = card.disabled and answer.paused
         self.desk.absorb(card, answer.orders, answer.foreign)
-        if card.restored:
-            yield from self._look_back(card)
-            # What this manager offers it, and the tags that it gives it, may not be those of the one before.
+        yield from self._look_back(card)
+        if card.outdated:
             yield from self.join(card)
 
     def join(self, card: Card) -> Steps:
@@ -110,7 +108,7 @@ class Crew:
             SESSION,
             1,
             self._offered(card),
-            labels=(LABEL, *labels_for(self._options.workers, card.hostname)),
+            labels=self._labels(card),
             host={
                 "hostname": card.hostname,
                 "ip_address": card.ip,
@@ -121,6 +119,7 @@ class Crew:
             holding=self._holding(card),
         )
         card.id, card.incarnation, card.joined = joined.worker_id, joined.incarnation, True
+        card.outdated = False
         card.lease_ms = joined.lease_ms
         self.desk.absorb(card, joined.orders, joined.foreign)
         yield from self._look_back(card)
@@ -240,6 +239,16 @@ class Crew:
             return ()
         refused = (*card.blocked, card.resting)
         return tuple(kind for kind in self._kinds if kind not in refused)
+
+    def _labels(self, card: Card) -> tuple[str, ...]:
+        return (LABEL, *labels_for(self._options.workers, card.hostname))
+
+    def _compare(self, card: Card, worker: WorkerView) -> None:
+        """The settings of this manager may not be those of the one that the worker joined."""
+        # Who is called says nothing of itself: otherwise nobody would look after it any more.
+        card.visited = is_pushed_to(self._options.workers, card.hostname)
+        now = (self._offered(card), self._labels(card))
+        card.outdated = (worker.apps, worker.labels) != now
 
     def _sleeps(self, card: Card) -> bool:
         schedules = sleeps_of(self._options.workers, card.hostname)

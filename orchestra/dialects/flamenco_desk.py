@@ -82,6 +82,7 @@ class Card:
         id: Its row in the core; empty before it has joined.
         joined: It is in the core as far as is known here.
         restored: It comes from the core's rows, and what it holds was not looked at yet.
+        outdated: What the core has of it is not what this manager offers it, or the tags that it gives it.
         seen_ms: When it last spoke.
         beat_ms: When its lease was last renewed.
         lease_ms: How long that lasts.
@@ -103,6 +104,7 @@ class Card:
     incarnation: int = 0
     joined: bool = False
     restored: bool = False
+    outdated: bool = False
     seen_ms: int = 0
     beat_ms: int = 0
     lease_ms: int = 0
@@ -154,23 +156,23 @@ class Desk:
             if not names:
                 by_name.pop(card.ip, None)
 
-    def restore(self, worker: WorkerView, *, disabled: bool) -> None:
+    def restore(self, worker: WorkerView, *, disabled: bool) -> Card | None:
         """
-        A worker from the core's rows; one that is no worker of this dialect is passed over. A lost one has to speak before it counts
-        as joined.
+        A worker from the core's rows; None for one that is no worker of this dialect, or is here. A lost one has to speak before it
+        counts as joined.
         """
         host = worker.host
         if LABEL not in worker.labels or not host.get("port", "").isdecimal():
-            return
+            return None
         card = Card(host["hostname"], host["ip_address"], int(host["port"]), host["system"])
         if card.name != worker.name or card.name in self.cards:
-            return
+            return None
         card.id, card.incarnation = worker.id, worker.incarnation
         card.joined, card.restored = worker.status is WorkerStatus.ONLINE, True
         card.seen_ms = card.beat_ms = self.now_ms()
         card.paused, card.disabled = worker.paused, disabled
         card.blocked = tuple(kind for kind in host.get("blocked", "").split(",") if kind)
-        self.add(card)
+        return self.add(card)
 
     def at(self, ip: str) -> Iterator[Card]:
         """The workers at an address."""
