@@ -91,6 +91,10 @@ class Connection(Protocol):
         """How long to wait for a lock."""
         ...
 
+    def config(self, op: int, *args: int) -> int:
+        """Set an option of the connection."""
+        ...
+
     def wal_checkpoint(self, *, mode: int) -> tuple[int, int]:
         """Move the write-ahead log into the file."""
         ...

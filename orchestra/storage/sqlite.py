@@ -134,7 +134,7 @@ class SqliteStore:
                 with contextlib.suppress(
                     apsw.Error
                 ):  # it failed already; the new one tells how it is
-                    connection.close()
+                    files.close_as_it_is(connection)
         self._reader = self._writer = None
         try:
             self._writer = files.open_writer(self.path, self._durability, self._disk)

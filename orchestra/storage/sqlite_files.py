@@ -150,6 +150,17 @@ def check_identity(connection: Connection, path: str) -> int:
     return version
 
 
+def close_as_it_is(connection: Connection) -> None:
+    """
+    Close a connection whose medium has failed, and leave the log where it is.
+
+    SQLite would move it into the file and remove it, and keep to itself that a flush failed on the way: what is read afterwards would be
+    on no disk, and nothing would be left to flush again.
+    """
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    connection.close()
+
+
 def keep_log(connection: Connection, path: str, disk: Disk = THE_DISK) -> None:
     """
     Make durable what is in the write-ahead log, whoever left it there.

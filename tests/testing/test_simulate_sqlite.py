@@ -87,6 +87,13 @@ async def hasty(path: str, disk: Disk) -> Store:
     return HastyStore(await open_sqlite(path, disk))
 
 
+def test_what_is_read_after_flushes_failed_again_and_again_is_on_the_disk() -> None:
+    """Opening the file anew fails as well; closing it for the next try must not lose the log that is still to be flushed."""
+    shape = drawn_shape(9218)
+    plan = "seed=9218 latency=1 store=sqlite skew_clock@449:w1:4000:5 fail_commit@3972:server:300:7"
+    play(Scenario(shape.tasks), shape, Plan.read(plan))
+
+
 @pytest.mark.parametrize(
     "way_to_lose",
     [
