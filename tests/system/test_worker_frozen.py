@@ -143,5 +143,7 @@ async def test_a_server_that_takes_late_results_is_found_out(tmp_path: Path) -> 
     async with open_farm(tmp_path, lease_ms=2_000) as farm:
         seen = await frozen(farm, whole=False, way="patient", server_breaks="fence late results")
     broken = changes(seen)
-    # Taken as completed or as stopped: which word it is depends on what the thawed worker looks at first.
-    assert any("status of task was" in each for each in broken), broken
+    # Taken as completed or as stopped: which word it is depends on what the thawed worker looks at first. What was taken
+    # as stopped may already run for the third time when the test looks, so the task's status can be the same as before.
+    assert any("status of attempt 2 was" in each for each in broken), broken
+    assert "the late result is not kept as evidence" in broken
