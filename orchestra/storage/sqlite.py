@@ -100,10 +100,12 @@ class SqliteStore:
             raise Malformed("its directory does not exist", where=self.path)
         self.path = str(place)
         self._lock = files.take_lock(self.path, self._disk)
+        self._failed = True  # until it is open: what makes it fail leaves the log as it is
         try:
             writer = self._writer = files.open_writer(self.path, self._durability, self._disk)
             self.migrated_from = files.prepare(writer, self.path, self._disk)
             self._reader = files.open_reader(self.path, self._disk)
+            self._failed = False
         except apsw.NotADBError as error:
             self._release()
             raise Malformed(
@@ -121,21 +123,25 @@ class SqliteStore:
             raise
 
     def _release(self) -> None:
-        """Close everything. The writer's close moves the log into the file; the lock goes last."""
-        for connection in (self._reader, self._writer, self._lock):
-            if connection is not None:
-                with contextlib.suppress(apsw.Error):  # the medium failed; what is durable stays so
-                    connection.close()
-        self._reader = self._writer = self._lock = None
+        """Close everything. The writer's close moves the log into the file, unless that failed; the lock goes last."""
+        self._close()
+        if self._lock is not None:
+            with contextlib.suppress(apsw.Error):  # nothing was ever written to it
+                self._lock.close()
+        self._lock = None
 
-    def _reopen(self) -> None:
+    def _close(self) -> None:
         for connection in (self._reader, self._writer):
             if connection is not None:
-                with contextlib.suppress(
-                    apsw.Error
-                ):  # it failed already; the new one tells how it is
-                    files.close_as_it_is(connection)
+                with contextlib.suppress(apsw.Error):  # the medium failed; what is durable stays so
+                    if self._failed:
+                        files.close_as_it_is(connection)
+                    else:
+                        connection.close()
         self._reader = self._writer = None
+
+    def _reopen(self) -> None:
+        self._close()
         try:
             self._writer = files.open_writer(self.path, self._durability, self._disk)
             # After a failed flush the system may show what is not on the disk: the log is flushed once more, so that what is

@@ -97,7 +97,7 @@ def open_writer(path: str, durability: str, disk: Disk = THE_DISK) -> Connection
     try:
         _set_up(connection, SYNCHRONOUS[durability])
     except BaseException:
-        connection.close()
+        close_as_it_is(connection)
         raise
     return connection
 
@@ -155,7 +155,8 @@ def close_as_it_is(connection: Connection) -> None:
     Close a connection whose medium has failed, and leave the log where it is.
 
     SQLite would move it into the file and remove it, and keep to itself that a flush failed on the way: what is read afterwards would be
-    on no disk, and nothing would be left to flush again.
+    on no disk, and nothing would be left to flush again. Where the log that is read is not the one on the disk, a power cut on that way
+    would leave a file that is partly moved, and no log to mend it.
     """
     connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     connection.close()
@@ -242,8 +243,10 @@ def migrate_file(path: str, version: int, disk: Disk = THE_DISK) -> str:
             keep_log(connection, path, disk)
             copy = backup_before(path, version, disk)
             migrate(connection, version)
-        finally:
-            connection.close()
+        except BaseException:
+            close_as_it_is(connection)
+            raise
+        connection.close()
     except apsw.Error as error:
         full = is_full(None, error)
         raise StoreFailed(f"{path}: {error}", full=full) from error

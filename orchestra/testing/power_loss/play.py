@@ -76,9 +76,9 @@ class Server:
         self.play = play
         self.worker: WorkerJoined | None = None
 
-    async def ask(self, command: Command[R], key: str = "") -> R | None:
+    async def ask(self, command: Command[R], key: str = "", tries: int = TRIES) -> R | None:
         """Do something. None when it was refused, or the medium failed at every try."""
-        for _ in range(TRIES):
+        for _ in range(tries):
             try:
                 return await self.orchestrator.ask(command, key=key)
             except Rejected:
@@ -106,6 +106,12 @@ class Server:
         async with anyio.create_task_group() as people:
             for command, key in commands:
                 people.start_soon(self.ask, command, key)
+
+    async def submit_in_vain(self, tries: int) -> None:
+        """Submit a job, by somebody who gives up when the medium fails so many times."""
+        self.play.jobs += 1
+        draft = StageDraft("only", "app")
+        await self.ask(SubmitJob(f"job {self.play.jobs}", (draft,)), tries=tries)
 
     async def join(self, slots: int = 4) -> None:
         """A worker joins."""

@@ -22,7 +22,7 @@ from orchestra.storage import sqlite_files
 from orchestra.storage.migrations import LATEST
 from orchestra.testing.power_loss.operations import Kind
 from orchestra.testing.power_loss.play import STORE_NAME, Play
-from orchestra.testing.power_loss.recorder import Fails, Fault
+from orchestra.testing.power_loss.recorder import Fails, Fault, Pair
 
 DAY_MS = 86_400_000
 
@@ -162,6 +162,18 @@ async def failed_flush(play: Play) -> None:
             await server.work(2)
 
 
+async def stopped_at_failed_flush(play: Play) -> None:
+    """A flush fails, and the one before the store is loaded again; then the server is stopped. The next one goes on."""
+    async with play.serving() as server:
+        await server.submit(2, at_once=False)
+    async with play.serving() as server:
+        twice = Pair(Fault(Fails.SYNC, 2), Fault(Fails.SYNC, 1))
+        play.disk.fault = play.disk.fault or twice
+        await server.submit_in_vain(2)
+    async with play.serving() as server:
+        await server.submit(2, at_once=False)
+
+
 async def full_disk(play: Play) -> None:
     """The disk is full for a while."""
     async with play.serving() as server:
@@ -190,6 +202,7 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
             migration,
             return_to_old,
             failed_flush,
+            stopped_at_failed_flush,
             full_disk,
         )
     }
