@@ -210,7 +210,8 @@ class Farm:
         """As ``kill -STOP``, each one by itself."""
         for process in processes:
             self._frozen.append(process)
-            process.suspend()
+            with contextlib.suppress(psutil.NoSuchProcess):  # a program of an attempt may just end
+                process.suspend()
 
     def thaw(self) -> None:
         """As ``kill -CONT``, everything that was frozen."""

@@ -68,6 +68,14 @@ def _differences(
             yield f"{field.name} of {what} was {was!r} and is {now!r}"
 
 
+def lives(process: psutil.Process) -> bool:
+    """It runs, and is no corpse that nobody has looked at."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def still_alive(mark: str, *others: psutil.Process) -> list[str]:
     """No process has the mark in its environment, and none of the others lives."""
     found: list[str] = []

@@ -21,6 +21,7 @@ import pytest
 from orchestra.ports import Log
 from orchestra.statemachine.queries import GetTask, ListTasks
 from tests.system.farm import PAUSE_S, Farm, open_farm, until
+from tests.system.laws import lives
 from tests.tidy import ROOT
 
 pytestmark = [pytest.mark.anyio, pytest.mark.system]
@@ -105,9 +106,7 @@ def child_of(run: Runner) -> psutil.Process:
 
 
 async def gone(process: psutil.Process) -> None:
-    await until(
-        lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE, BOUND_S
-    )
+    await until(lambda: not lives(process), BOUND_S)
 
 
 @pytest.mark.parametrize("exact", [False, True])

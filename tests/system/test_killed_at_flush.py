@@ -79,7 +79,8 @@ async def killed_at(flush: int, folder: Path, breaks: str = "") -> Seen:
     finally:
         programs = psutil.Process(child.pid).children(recursive=True)
         for process in programs:
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # the flush has killed it just now
+                process.kill()
         psutil.wait_procs(programs, timeout=BOUND_S)
         child.kill()
     store = await SqliteStore.open(data)

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
 import pytest
 
 from orchestra.client import Client
@@ -21,7 +20,13 @@ from orchestra.ports import Moved
 from orchestra.statemachine.commands import SubmitJob
 from orchestra.statemachine.replies import TaskView
 from tests.system.farm import Farm, open_farm, until
-from tests.system.laws import changed_by_late_result, not_ended_once, slower_than, still_alive
+from tests.system.laws import (
+    changed_by_late_result,
+    lives,
+    not_ended_once,
+    slower_than,
+    still_alive,
+)
 
 pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.slow]
 
@@ -82,7 +87,7 @@ async def frozen(farm: Farm, *, whole: bool, way: str, server_breaks: str = "") 
 
     guarded_s = None
     if not way and not whole:
-        await until(lambda: not any(map(_lives, hung)), GUARDED_S + 2)
+        await until(lambda: not any(map(lives, hung)), GUARDED_S + 2)
         guarded_s = time.monotonic() - frozen_s
     await farm.until(both_run_again, ELSEWHERE_S + 5)
     elsewhere_s = time.monotonic() - frozen_s
@@ -104,10 +109,6 @@ async def frozen(farm: Farm, *, whole: bool, way: str, server_breaks: str = "") 
     await until(lambda: not still_alive(farm.mark))
     story = await farm.story()
     return Evidence({job_id: 2}, before, after, story, results, elsewhere_s, guarded_s)
-
-
-def _lives(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def changes(seen: Evidence) -> list[str]:
