@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import anyio
-import httpx
 
 from orchestra.dialects.far_calls import FarReply, Silence
+
+if TYPE_CHECKING:
+    import httpx
 
 BODY_BYTES_MAX = 4_096
 """Of an answer so much is read: it is a word."""
@@ -32,6 +35,8 @@ class HttpLine:
         self._client: httpx.AsyncClient | None = None
 
     async def __aenter__(self) -> HttpLine:
+        import httpx  # a server without member containers needs no client
+
         self._client = httpx.AsyncClient(
             base_url=self._url,
             headers=self._headers,
@@ -54,6 +59,8 @@ class HttpLine:
 
     async def call(self, target: str) -> FarReply | Silence:
         """As `far_calls.FarLine.call`."""
+        import httpx
+
         if self._client is None:
             return Silence.NOBODY
         with anyio.move_on_after(self._call_s):

@@ -132,3 +132,15 @@ def test_help_is_quick_and_light() -> None:
         assert heavy == "[]"
         best = min(best, float(cpu))
     assert best < 0.4
+
+
+def test_a_server_loads_no_client() -> None:
+    script = (
+        "import sys\nimport orchestra.cli.entry, orchestra.cli.serving\n"
+        "print(sorted({'httpx', 'pygments'} & set(sys.modules)))"
+    )
+    ended = subprocess.run(
+        [PROGRAM[0], "-c", script], capture_output=True, env=environment(), text=True,
+        timeout=BOUND_S, check=True,
+    )  # fmt: skip
+    assert ended.stdout.strip() == "[]"

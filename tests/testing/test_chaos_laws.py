@@ -56,6 +56,15 @@ def test_all_laws_hold_for_what_may_be() -> None:
     assert laws.further_attempts(GOOD) == 1
 
 
+def test_what_a_leaving_worker_hands_back_is_told_from_what_was_lost() -> None:
+    handed_back = Moved(2, 0, "attempt", FIRST, "started", "stop", "stopped", "about to leave")
+    lost = Moved(2, 0, "attempt", FIRST, "started", "fail", "failed", "silent")
+    ended = Moved(2, 0, "attempt", FIRST, "running", "stop", "stopped", "about to leave")
+    for how, count in ((handed_back, 1), (lost, 0), (ended, 0)):
+        story = [GOOD.story[0], how, *GOOD.story[2:]]
+        assert laws.handed_back(attrs.evolve(GOOD, story=story)) == count
+
+
 def test_a_key_is_asked_for_anew_when_it_is_not_kept_any_more() -> None:
     later = ids.new_id(2, 6)
     jobs = [(JOB, "one-1", 1), (later, "one-1", 1)]

@@ -194,8 +194,9 @@ async def _judge(farm: Farm, kind: Kind, tally: Tally) -> None:
         tally.broken += found
     further = laws.further_attempts(seen)
     away_s = max(tally.recoveries_s.get(troubles.AWAY, [0.0]))
-    if further and not kind.loses_workers and away_s < AWAY_S:
-        tally.broken.append(f"{further} attempts were made though no worker was lost")
+    needless = further - laws.handed_back(seen)
+    if needless > 0 and not kind.loses_workers and away_s < AWAY_S:
+        tally.broken.append(f"{needless} attempts were made though no worker was lost")
     tally.counts[FURTHER] += further
     tally.counts[TASKS_DONE] += sum(tasks for _, _, tasks in seen.jobs)
     tally.counts[JOBS] += sum(told.kind == "ack" for told in seen.told)

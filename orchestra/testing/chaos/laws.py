@@ -10,7 +10,7 @@ import attrs
 
 from orchestra.ports import Moved
 from orchestra.statemachine import ids
-from orchestra.statemachine.lifecycles import TASK_FINAL, TaskStatus
+from orchestra.statemachine.lifecycles import TASK_FINAL, AttemptStatus, TaskStatus, Verb
 from orchestra.statemachine.limits import RECEIPT_MS
 from orchestra.testing.chaos.journal import Run, Told
 
@@ -170,6 +170,14 @@ def further_attempts(seen: Evidence) -> int:
     """How many attempts there were beyond the first of each task."""
     attempts = {moved.id for moved in seen.story if moved.kind == "attempt"}
     return len(attempts) - len({ids.task_of(id) for id in attempts})
+
+
+def handed_back(seen: Evidence) -> int:
+    """How many attempts were given to a worker that was about to leave, and handed back before they began."""
+    return sum(
+        moved.kind == "attempt" and (moved.source, moved.verb) == (AttemptStatus.STARTED, Verb.STOP)
+        for moved in seen.story
+    )
 
 
 ALWAYS = (lost, doubled, not_ended_once, told_otherwise, gone_back, begun_twice, wrong_results)
