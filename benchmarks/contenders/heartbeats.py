@@ -1,5 +1,5 @@
 """
-10,000 workers on websockets, each beating every 2 s: what the server's one core and memory bear.
+4,000 workers on websockets, each beating every 2 s: what the server's one core and memory bear.
 
 ``--server ours``: each joins over the native channel, watches its orders as the agent does, and beats. ``--server echo``: the same
 server, guard and door, and an application that sends back what comes. After the paced part 1,000 of them beat as fast as they are answered.
@@ -69,7 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--server", choices=("ours", "echo"), default="ours")
     parser.add_argument("--serve", action="store_true", help="be the server")
-    parser.add_argument("--workers", type=int, default=10_000)
+    parser.add_argument("--workers", type=int, default=4_000)
     parser.add_argument("--seconds", type=float, default=8.0)
     chosen = parser.parse_args()
     raise_file_limit(chosen.workers + SPARE_FILES)
