@@ -6,14 +6,8 @@ from random import Random
 
 from orchestra.statemachine.counting import counted
 from orchestra.statemachine.lifecycles import AttemptStatus, TaskStatus, Verb
-from orchestra.statemachine.records import (
-    Attempt,
-    Cause,
-    Stage,
-    Task,
-    attempt_completed,
-    task_completed,
-)
+from orchestra.statemachine.moved_rows import attempt_completed, task_completed
+from orchestra.statemachine.records import Attempt, Cause, Stage, Task
 from orchestra.statemachine.runs import completed
 from orchestra.statemachine.transaction import Transaction
 
@@ -50,14 +44,14 @@ def complete(
     path = tx.path("attempt", attempt.status, seen)
     ended = attempt_completed(attempt, tx.now_ms, result, exit_code, signal)
     if task.status is TaskStatus.CANCELLING:
-        tx.keep("attempt", attempt, ended, path)
+        tx.keep("attempt", [(attempt, ended)], path)
         tx.state.index.replace(attempt, ended)
         close(tx, task, "it completed before the stop reached it")
         return
     seen = _SEEN_LATE if task.status is TaskStatus.LEASED else _SEEN
     task_path = tx.path("task", task.status, seen)
-    tx.keep("attempt", attempt, ended, path)
-    tx.keep("task", task, task_completed(task, tx.now_ms), task_path)
+    tx.keep("attempt", [(attempt, ended)], path)
+    tx.keep("task", [(task, task_completed(task, tx.now_ms))], task_path)
     completed(tx.state, task, attempt)
 
 

@@ -236,31 +236,30 @@ class Index:
     def _enqueue(self, task: Task) -> None:
         stage = self._rows["stage"].get(task.stage_id)
         job = self._rows["job"].get(task.job_id)
-        queue = self.queues.get(task.stage_id)
-        if not isinstance(stage, Stage) or not isinstance(job, Job):
-            self.queues.setdefault(task.stage_id, deque()).append(task.id)
-        elif not queue or queue[-1] < task.id:
+        if isinstance(stage, Stage) and isinstance(job, Job):
             self.enqueue([task.id], stage, job, task.queued_at_ms)
         else:
-            # By position, as after a load: what was lost with its worker does not wait for the whole stage.
-            place = bisect_left(queue, task.id)
-            queue.insert(place, task.id)
-            if stage.queue_ms_max is not None:
-                self.arm(task.queued_at_ms + stage.queue_ms_max, "task", task.id)
-            if place == 0:
-                self.offer(stage, job)
+            self.queues.setdefault(task.stage_id, deque()).append(task.id)
 
     def enqueue(self, task_ids: list[str], stage: Stage, job: Job, queued_at_ms: int) -> None:
-        """Tasks of a stage stand at the end of its queue from now on."""
+        """
+        Tasks of a stage, in order, stand in its queue from now on.
+
+        By position, as after a load: what was lost with its worker does not wait for the whole stage.
+        """
         queue = self.queues.get(stage.id)
         if queue is None:
             queue = self.queues[stage.id] = deque()
-        was_empty = not queue
-        queue.extend(task_ids)
+        first = queue[0] if queue else ""
+        if not queue or queue[-1] < task_ids[0]:
+            queue.extend(task_ids)
+        else:
+            for task_id in task_ids:
+                queue.insert(bisect_left(queue, task_id), task_id)
         if stage.queue_ms_max is not None:
             for task_id in task_ids:
                 self.arm(queued_at_ms + stage.queue_ms_max, "task", task_id)
-        if was_empty:
+        if queue[0] != first:
             self.offer(stage, job)
 
     def _dequeue(self, task: Task) -> None:

@@ -12,11 +12,22 @@ from orchestra.statemachine.state import State
 
 
 def created(state: State, stage: Stage, job: Job, tasks: list[Task]) -> None:
-    """Tasks of a stage, in order and the last ones made of the job so far, have begun as queued."""
+    """Tasks of a stage, in order and the last ones made of the job so far, have begun: all queued, or all waiting."""
+    index = state.index
+    status = tasks[0].status
+    tally = index.tallies[job.id]
+    tally[status] = tally.get(status, 0) + len(tasks)
+    index.unfolded[job.id] = tasks[-1].position
+    if status is TaskStatus.QUEUED:
+        index.enqueue([task.id for task in tasks], stage, job, tasks[0].queued_at_ms)
+
+
+def promoted(state: State, stage: Stage, job: Job, tasks: list[Task]) -> None:
+    """Tasks of a stage that waited, in order, are queued. They are given as they are now."""
     index = state.index
     tally = index.tallies[job.id]
+    tally[TaskStatus.WAITING] -= len(tasks)
     tally[TaskStatus.QUEUED] = tally.get(TaskStatus.QUEUED, 0) + len(tasks)
-    index.unfolded[job.id] = tasks[-1].position
     index.enqueue([task.id for task in tasks], stage, job, tasks[0].queued_at_ms)
 
 

@@ -24,8 +24,9 @@ from orchestra.statemachine.lifecycles import (
     Verb,
     WorkerStatus,
 )
+from orchestra.statemachine.moved_rows import task_leased
 from orchestra.statemachine.orders import order_of
-from orchestra.statemachine.records import Attempt, Job, Stage, Task, Worker, task_leased
+from orchestra.statemachine.records import Attempt, Job, Stage, Task, Worker
 from orchestra.statemachine.state import State
 from orchestra.statemachine.transaction import Transaction
 
@@ -172,23 +173,20 @@ def _choose(state: State, now_ms: int) -> tuple[str, Worker, int] | None:
             worker = _first_fit(state, shape, reserved)
             if worker is None:
                 continue
-        return entry[3], worker, 1 if number else _in_a_row(state, candidates, worker)
+        return entry[3], worker, 1 if number else _in_a_row(state, entry, shape, worker)
     return None
 
 
-def _in_a_row(state: State, candidates: list[tuple[Rank, Shape]], worker: Worker) -> int:
+def _in_a_row(state: State, entry: Rank, shape: Shape, worker: Worker) -> int:
     """
     How many tasks of the first stage in line would go to the worker one after the other, were each chosen for itself.
 
-    More than one only while no other worker is free and no other stage has the same rank in a queue of the same job.
+    All of its queue, while no other worker is free: stages of one job and rank stand in line by position, and each has positions of its
+    own in a row, so that none comes between two tasks of another.
     """
-    index = state.index
-    entry, shape = candidates[0]
-    ahead = (entry[0], entry[1] + 1)
-    others = [*index.ready[shape][1:3], *(other for other, _ in candidates[1:2])]
-    if len(index.free) > 1 or any(other < ahead for other in others):
+    if len(state.index.free) > 1:
         return 1
-    return min(len(index.queues[entry[3]]), room(state, worker, shape))
+    return min(len(state.index.queues[entry[3]]), room(state, worker, shape))
 
 
 def _first_fit(state: State, shape: Shape, reserved: dict[str, str]) -> Worker | None:
@@ -215,9 +213,8 @@ def lease(tx: Transaction, stage_id: str, worker: Worker, count: int) -> None:
     tasks = [tx.get(Task, task_id) for task_id in islice(index.queues[stage_id], count)]
     if job.status is JobStatus.QUEUED:
         job = tx.move(job, Verb.RUN, started_at_ms=job.started_at_ms or tx.now_ms)
-    leased_path = tx.path("task", TaskStatus.QUEUED, (Verb.LEASE,))
-    started_path = tx.path("attempt", "", (Verb.START,))
     worker_id, incarnation = worker.id, worker.incarnation
+    rows: list[tuple[Task, Task]] = []
     attempts: list[Attempt] = []
     for task in tasks:
         number = task.attempts + 1
@@ -233,10 +230,12 @@ def lease(tx: Transaction, stage_id: str, worker: Worker, count: int) -> None:
             tx.now_ms,
             grace_ms=stage.grace_ms,
         )
-        tx.keep("task", task, leased, leased_path)
-        tx.keep("attempt", None, attempt, started_path, worker.name)
+        rows.append((task, leased))
         attempts.append(attempt)
         tx.emit(StartAttempt(worker_id, incarnation, order_of(job, stage, leased, attempt)))
+    tx.keep("task", rows, tx.path("task", TaskStatus.QUEUED, (Verb.LEASE,)))
+    begun = [(None, attempt) for attempt in attempts]
+    tx.keep("attempt", begun, tx.path("attempt", "", (Verb.START,)), worker.name)
     runs.leased(tx.state, stage, job, worker, attempts)
     if worker_id in index.free:  # take workers in turn
         del index.free[worker_id]

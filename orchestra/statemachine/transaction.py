@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from random import Random
 from typing import TypeVar, cast
@@ -115,23 +115,25 @@ class Transaction:
         return moves
 
     def keep(
-        self, kind: str, old: Living | None, new: Living, path: Walk, reason: str = ""
+        self, kind: str, rows: Sequence[tuple[L | None, L]], path: Walk, reason: str = ""
     ) -> None:
         """
-        Store one of many rows that all make the moves of ``path``, and tell them. The caller has the index follow all of them at once.
+        Store rows, given as (old, new), that all make the moves of ``path``, and tell them. The caller has the index follow them.
 
         Raises:
-            Defect: The row does not go from the path's source to its target.
+            Defect: A row does not go from the path's source to its target.
         """
-        id = new.id
-        if ("" if old is None else old.status) != path[0][0] or new.status != path[-1][2]:
-            raise Defect(f"{kind} {id}: it does not make the moves {path}", story=tuple(self.story))
-        self.state.rows[kind][id] = new
-        self.changes[kind, id] = new
-        self.touched.append((old, new))
-        now_ms = self.now_ms
-        for source, verb, target in path:
-            self.story.append((now_ms, kind, id, source, verb, target, reason))
+        kept, changes, story, now_ms = self.state.rows[kind], self.changes, self.story, self.now_ms
+        begin, end = path[0][0], path[-1][2]
+        for old, new in rows:
+            id = new.id
+            if ("" if old is None else old.status) != begin or new.status != end:
+                raise Defect(f"{kind} {id}: it does not make the moves {path}", story=tuple(story))
+            kept[id] = new
+            changes[kind, id] = new
+            for source, verb, target in path:
+                story.append((now_ms, kind, id, source, verb, target, reason))
+        self.touched.extend(rows)
 
     def create(self, record: L, verb: Verb, reason: str = "") -> L:
         """Store a row that did not exist, and tell the story of its beginning."""

@@ -8,10 +8,14 @@ was tried again by request after the last failure.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+
 from orchestra.statemachine import ids
 from orchestra.statemachine.lifecycles import TASK_FINAL, TaskStatus, Verb
-from orchestra.statemachine.records import Cause, Job, Stage, Task, evolve
-from orchestra.statemachine.runs import created
+from orchestra.statemachine.moved_rows import task_promoted
+from orchestra.statemachine.records import Cause, Job, Stage, Task
+from orchestra.statemachine.runs import created, promoted
 from orchestra.statemachine.state import State
 from orchestra.statemachine.stopping import cancel_task
 from orchestra.statemachine.transaction import Transaction
@@ -44,12 +48,8 @@ def _unfold(tx: Transaction, job_id: str, budget: int) -> int:
         while position >= stages[number].first + stages[number].size:
             number += 1
         stage = stages[number]
-        if stage.after or stage.pairwise or state.is_stopping(job):
-            _create(tx, job, stage, position)
-            made = 1
-        else:
-            made = min(budget, stage.first + stage.size - position)
-            _create_queued(tx, job, stage, position, made)
+        made = min(budget, stage.first + stage.size - position)
+        _create(tx, job, stage, range(position, position + made))
         position += made
         budget -= made
     if position > job.tasks:
@@ -68,47 +68,50 @@ def _stage_at(stages: list[Stage], position: int) -> int:
     return low
 
 
-def _create_queued(tx: Transaction, job: Job, stage: Stage, position: int, count: int) -> None:
-    """So many tasks of a stage, from a position on, that nothing holds back."""
-    job_id, stage_id, now_ms = job.id, stage.id, tx.now_ms
-    begun = tx.path("task", "", (Verb.CREATE,))
-    tasks = [
-        Task(ids.task_id(job_id, at), job_id, stage_id, at, TaskStatus.QUEUED, now_ms)
-        for at in range(position, position + count)
-    ]
-    for task in tasks:
-        tx.keep("task", None, task, begun)
-    created(tx.state, stage, job, tasks)
-
-
-def _create(tx: Transaction, job: Job, stage: Stage, position: int) -> None:
-    task = Task(
-        id=ids.task_id(job.id, position),
-        job_id=job.id,
-        stage_id=stage.id,
-        position=position,
-        status=TaskStatus.QUEUED,
-        queued_at_ms=tx.now_ms,
-    )
+def _create(tx: Transaction, job: Job, stage: Stage, positions: range) -> None:
+    """The next tasks of a job, all of one stage."""
     if tx.state.is_stopping(job):
-        tx.create(
-            evolve(
-                task,
-                status=TaskStatus.CANCELLED,
-                ended_at_ms=tx.now_ms,
-                cause=Cause.CANCELLED,
-                reason=job.reason or "the job stops at its first failure",
-            ),
-            Verb.BURY,
-        )
+        for position in positions:
+            _bury(tx, job, stage, position)
         return
-    verdict = verdict_of(tx.state, stage, position - stage.first)
-    if verdict == "go":
-        tx.create(task, Verb.CREATE)
-        return
-    held = tx.create(evolve(task, status=TaskStatus.WAITING), Verb.HOLD)
-    if verdict == "never":
-        skip(tx, held, stage)
+    start = positions.start
+    offsets = range(start - stage.first, positions.stop - stage.first)
+    for verdict, count in _verdicts(tx.state, stage, offsets):
+        tasks = _begin(tx, job, stage, range(start, start + count), held=verdict != "go")
+        start += count
+        if verdict == "never":
+            for task in tasks:
+                skip(tx, task, stage)
+
+
+def _begin(tx: Transaction, job: Job, stage: Stage, positions: range, *, held: bool) -> list[Task]:
+    """Tasks that begin alike: queued, or held back by what they come after."""
+    job_id, stage_id, now_ms = job.id, stage.id, tx.now_ms
+    status, verb = (TaskStatus.WAITING, Verb.HOLD) if held else (TaskStatus.QUEUED, Verb.CREATE)
+    tasks = [
+        Task(ids.task_id(job_id, at), job_id, stage_id, at, status, now_ms) for at in positions
+    ]
+    tx.keep("task", [(None, task) for task in tasks], tx.path("task", "", (verb,)))
+    created(tx.state, stage, job, tasks)
+    return tasks
+
+
+def _bury(tx: Transaction, job: Job, stage: Stage, position: int) -> None:
+    """A task of a job that is being stopped is there, and over."""
+    tx.create(
+        Task(
+            id=ids.task_id(job.id, position),
+            job_id=job.id,
+            stage_id=stage.id,
+            position=position,
+            status=TaskStatus.CANCELLED,
+            queued_at_ms=tx.now_ms,
+            ended_at_ms=tx.now_ms,
+            cause=Cause.CANCELLED,
+            reason=job.reason or "the job stops at its first failure",
+        ),
+        Verb.BURY,
+    )
 
 
 def verdict_of(state: State, stage: Stage, offset: int) -> str:
@@ -117,6 +120,21 @@ def verdict_of(state: State, stage: Stage, offset: int) -> str:
 
     Never, when something it comes after ended without completing.
     """
+    return _by_pairs(state, stage, offset, _by_stages(state, stage))
+
+
+def _verdicts(state: State, stage: Stage, offsets: range) -> Iterator[tuple[str, int]]:
+    """`verdict_of` for tasks of a stage in a row: each verdict with how many have it, one after the other."""
+    whole = _by_stages(state, stage)
+    if stage.pairwise:
+        for verdict, same in groupby(_by_pairs(state, stage, at, whole) for at in offsets):
+            yield verdict, len(list(same))
+    else:
+        yield whole, len(offsets)
+
+
+def _by_stages(state: State, stage: Stage) -> str:
+    """The verdict as far as it is the same for all tasks of a stage: by the stages that it comes after as a whole."""
     verdict = "go"
     stages = state.stages(stage.job_id)
     for index in stage.after:
@@ -126,6 +144,14 @@ def verdict_of(state: State, stage: Stage, offset: int) -> str:
             return "never"
         if tally.completed < upstream.size:
             verdict = "wait"
+    return verdict
+
+
+def _by_pairs(state: State, stage: Stage, offset: int, verdict: str) -> str:
+    """The verdict of all, and of the tasks with the same item that one comes after."""
+    if verdict == "never":
+        return verdict
+    stages = state.stages(stage.job_id)
     for index in stage.pairwise:
         position = stages[index].first + offset
         other = state.find(Task, ids.task_id(stage.job_id, position))
@@ -161,39 +187,49 @@ def _review(tx: Transaction, stage_id: str, budget: int) -> int:
     stage = tx.get(Stage, stage_id)
     offset = index.reviews[stage_id]
     unfolded = min(stage.size, tx.state.unfolded(stage.job_id) - stage.first + 1)
-    while budget > 0 and offset < unfolded:
-        review_one(tx, stage, offset)
-        offset += 1
-        budget -= 1
-    if offset >= unfolded:
+    reached = min(offset + budget, unfolded)
+    review(tx, stage, range(offset, reached))
+    if reached >= unfolded:
         index.reviews.pop(stage_id, None)
     else:
-        index.reviews[stage_id] = offset
-    return budget
+        index.reviews[stage_id] = reached
+    return budget - max(reached - offset, 0)
 
 
-def review_one(tx: Transaction, stage: Stage, offset: int) -> None:
-    """Promote, skip or revive one task when what it comes after allows or demands it."""
-    task = tx.find(Task, ids.task_id(stage.job_id, stage.first + offset))
-    if task is None or task.status not in (TaskStatus.WAITING, TaskStatus.SKIPPED):
-        return
-    verdict = verdict_of(tx.state, stage, offset)
-    if task.status is TaskStatus.SKIPPED:
-        if verdict == "never":
-            return
-        task = tx.move(
-            task,
-            Verb.REVIVE,
-            # By this a stop that starts over after a restart tells it from what was there at the failure.
-            queued_at_ms=tx.now_ms,
-            cause=Cause.NONE,
-            reason="",
-            ended_at_ms=None,
-        )
-    if verdict == "go":
-        tx.move(task, Verb.PROMOTE, queued_at_ms=tx.now_ms)
-    elif verdict == "never":
-        skip(tx, task, stage)
+def review(tx: Transaction, stage: Stage, offsets: Iterable[int]) -> None:
+    """Promote, skip or revive tasks of a stage, in order, when what they come after allows or demands it."""
+    whole = _by_stages(tx.state, stage)
+    free: list[Task] = []
+    for offset in offsets:
+        task = tx.find(Task, ids.task_id(stage.job_id, stage.first + offset))
+        if task is None or task.status not in (TaskStatus.WAITING, TaskStatus.SKIPPED):
+            continue
+        verdict = _by_pairs(tx.state, stage, offset, whole)
+        if task.status is TaskStatus.SKIPPED:
+            if verdict == "never":
+                continue
+            task = tx.move(
+                task,
+                Verb.REVIVE,
+                # By this a stop that starts over after a restart tells it from what was there at the failure.
+                queued_at_ms=tx.now_ms,
+                cause=Cause.NONE,
+                reason="",
+                ended_at_ms=None,
+            )
+        if verdict == "go":
+            free.append(task)
+        elif verdict == "never":
+            skip(tx, task, stage)
+    if free:
+        _promote(tx, stage, free)
+
+
+def _promote(tx: Transaction, stage: Stage, tasks: list[Task]) -> None:
+    queued = [task_promoted(task, tx.now_ms) for task in tasks]
+    path = tx.path("task", TaskStatus.WAITING, (Verb.PROMOTE,))
+    tx.keep("task", list(zip(tasks, queued, strict=True)), path)
+    promoted(tx.state, stage, tx.get(Job, stage.job_id), queued)
 
 
 def _cancel(tx: Transaction, job_id: str, budget: int) -> int:

@@ -69,7 +69,7 @@ def no_slot_check() -> Sequence[Replacement]:
 
 def no_promotion() -> Sequence[Replacement]:
     """Nothing that waits is looked at again when what it comes after completes."""
-    return ((rules, "review_one", _nothing(None)),)
+    return ((rules, "review", _nothing(None)),)
 
 
 def no_expiry() -> Sequence[Replacement]:

@@ -11,8 +11,15 @@ import pytest
 
 from orchestra.errors import Defect
 from orchestra.statemachine import limits, load, scheduling
-from orchestra.statemachine.commands import StageDraft
+from orchestra.statemachine.commands import PauseWorker, StageDraft
+from orchestra.statemachine.ids import position_of
 from orchestra.statemachine.lifecycles import AttemptStatus, TaskStatus, Verb
+from orchestra.statemachine.moved_rows import (
+    attempt_completed,
+    task_completed,
+    task_leased,
+    task_promoted,
+)
 from orchestra.statemachine.queries import GetOverview
 from orchestra.statemachine.records import (
     Attempt,
@@ -22,12 +29,9 @@ from orchestra.statemachine.records import (
     Stage,
     Task,
     Worker,
-    attempt_completed,
     evolve,
-    task_completed,
-    task_leased,
 )
-from orchestra.statemachine.reports import Happening
+from orchestra.statemachine.reports import AttemptReport, AttemptsReported, Happening
 from orchestra.statemachine.transaction import Transaction
 from orchestra.testing.core import Core
 
@@ -49,6 +53,9 @@ class TestWrittenOutCopies:
     def test_each_copy_is_what_evolve_makes(self) -> None:
         assert task_leased(FULL_TASK, 6, "v") == evolve(
             FULL_TASK, status=TaskStatus.LEASED, attempts=6, worker_id="v", reason=""
+        )
+        assert task_promoted(FULL_TASK, 70) == evolve(
+            FULL_TASK, status=TaskStatus.QUEUED, queued_at_ms=70, reason=""
         )
         assert task_completed(FULL_TASK, 70) == evolve(
             FULL_TASK,
@@ -126,6 +133,50 @@ def test_many_tasks_are_leased_in_one_pass() -> None:
     assert [call.args[3] for call in leases.call_args_list] == [6]
 
 
+def complete_together(core: Core, *attempt_ids: str) -> None:
+    """One message tells of the ends of these attempts, in this order."""
+    holder = core.orders[attempt_ids[0]]
+    reports = tuple(AttemptReport(id, Happening.COMPLETED) for id in attempt_ids)
+    core.apply(AttemptsReported(holder.worker_id, holder.incarnation, reports))
+
+
+def promotions(core: Core) -> list[int]:
+    """The positions of the tasks that the last step promoted, in the order in which it is told."""
+    assert core.last is not None
+    return [position_of(move.id) for move in core.last.story if move.verb == Verb.PROMOTE]
+
+
+def test_tasks_that_are_let_go_together_are_queued_by_position() -> None:
+    core = Core()
+    core.submit(stage("a", 4), stage("b", 4, pairwise=("a",)))
+    core.join(slots=4)
+    first, second, third, fourth = (order.attempt_id for order in core.held())
+    complete_together(core, third, first, fourth, second)
+    assert promotions(core) == [5, 6, 7, 8]
+    assert [order.position for order in core.held()] == [5, 6, 7, 8]
+
+
+def test_a_task_that_follows_two_is_promoted_once_when_both_end_together() -> None:
+    core = Core()
+    core.submit(stage("a", 2), stage("b", 2), stage("c", 2, pairwise=("a", "b")))
+    core.join(slots=4)
+    complete_together(core, *(order.attempt_id for order in core.held()))
+    assert promotions(core) == [5, 6]
+
+
+def test_tasks_that_are_let_go_later_stand_before_those_behind_them() -> None:
+    core = Core()
+    core.submit(stage("a", 4), _limited("x"), stage("b", 4, pairwise=("a",), queue_ms_max=60_000))
+    joined = core.join(slots=4)
+    first, second, third, fourth = (order.attempt_id for order in core.held())
+    complete_together(core, fourth)
+    core.apply(PauseWorker(joined.worker_id))
+    complete_together(core, third, first)
+    complete_together(core, second)
+    stage_b = next(each for each in core.state.each(Stage) if each.name == "b")
+    assert [position_of(id) for id in core.state.index.queues[stage_b.id]] == [12, 13, 14, 15]
+
+
 @pytest.mark.parametrize("missing", [Stage, Worker])
 def test_a_task_completes_though_a_row_beside_it_could_not_be_read(
     missing: type[Stage | Worker],
@@ -160,5 +211,5 @@ def test_a_row_that_does_not_make_the_moves_is_a_defect() -> None:
     path = tx.path("task", TaskStatus.QUEUED, (Verb.LEASE,))
     for old, new in ((None, task_leased(task, 1, "w")), (task, task)):
         with pytest.raises(Defect, match="does not make the moves"):
-            tx.keep("task", old, new, path)
+            tx.keep("task", [(old, new)], path)
     assert (tx.touched, tx.story) == ([], [])
