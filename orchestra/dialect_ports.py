@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from orchestra.statemachine.values import value
+
 if TYPE_CHECKING:
     from orchestra.calls import TaskFunction
     from orchestra.config import DialectPort
@@ -32,7 +34,7 @@ EMBEDDED = "embedded"
 """The label of workers that live in the orchestrator's own process: when it starts, those of its former life are gone."""
 
 
-@attrs.frozen(slots=True)
+@value
 class Staff:
     """
     The workers that a dialect brings along, which `crew` employs.
@@ -46,7 +48,7 @@ class Staff:
     engines: dict[str, MemberEngine] = attrs.field(factory=dict[str, "MemberEngine"])
 
 
-@attrs.frozen(slots=True)
+@value
 class Staffed:
     """A dialect with its workers."""
 

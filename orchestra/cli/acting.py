@@ -27,9 +27,10 @@ from orchestra.statemachine.commands import (
 )
 from orchestra.statemachine.lifecycles import JOB_FINAL
 from orchestra.statemachine.replies import WorkerView
+from orchestra.statemachine.values import value
 
 
-@attrs.frozen(slots=True)
+@value
 class Changed:
     """What a command did to one thing, as ``--json`` prints it in an array."""
 

@@ -14,6 +14,7 @@ from orchestra.statemachine import ids
 from orchestra.statemachine.lifecycles import JOB_FINAL, TASK_FINAL, JobStatus, TaskStatus, Verb
 from orchestra.statemachine.records import Span
 from orchestra.statemachine.replies import JobView, StageView, TaskView
+from orchestra.statemachine.values import value
 
 ITEM_CHARS_MAX = 60
 """An item is shown to tell tasks apart, not to be read whole."""
@@ -36,7 +37,7 @@ def _value_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-@attrs.frozen(slots=True)
+@value
 class Change:
     """Something to tell: about the job (``position`` 0) or one task. ``status`` is a status word, ``text`` says more."""
 

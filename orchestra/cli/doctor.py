@@ -23,6 +23,7 @@ from orchestra.errors import OrchestraError, Unavailable
 from orchestra.statemachine.counting import counted
 from orchestra.statemachine.queries import GetOverview
 from orchestra.statemachine.replies import Overview
+from orchestra.statemachine.values import value
 
 PYTHON_MIN = (3, 11)
 CORRUPTING = ((3, 7, 0), (3, 51, 2))
@@ -45,7 +46,7 @@ ANSWER_S = 3.0
 OK, LOOK, BROKEN = "ok", "look", "broken"
 
 
-@attrs.frozen(slots=True)
+@value
 class Finding:
     """What one check found: ``ok``, ``look`` (works, and could be better) or ``broken``."""
 

@@ -18,12 +18,13 @@ from orchestra.config.values import SLOTS_MAX
 from orchestra.dialects import units
 from orchestra.errors import Malformed
 from orchestra.statemachine.records import Amounts
+from orchestra.statemachine.values import value
 
 if TYPE_CHECKING:
     from orchestra.calls import TaskFunction
 
 
-@attrs.frozen(slots=True)
+@value
 class Offer:
     """What a worker would offer, as ``--explain`` shows it. ``capacity`` is in the resource's own unit (bytes for memory)."""
 
@@ -35,7 +36,7 @@ class Offer:
     host: dict[str, str]
 
 
-@attrs.frozen(slots=True)
+@value
 class Introduction:
     """How a worker introduces itself."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 import anyio
-import attrs
 from cyclopts import Parameter
 
 from orchestra.cli import exits, speech
@@ -17,12 +16,13 @@ from orchestra.ports import Log
 from orchestra.statemachine import ids
 from orchestra.statemachine.lifecycles import ATTEMPT_FINAL, TASK_FINAL
 from orchestra.statemachine.replies import AttemptView, TaskView
+from orchestra.statemachine.values import value
 
 AGAIN_S = 0.3
 """Output comes in pieces of a quarter of a second; asking more often shows nothing more."""
 
 
-@attrs.frozen(slots=True)
+@value
 class Output:
     """One stream of an attempt, as ``--json`` prints it; bytes that are no UTF-8 are replaced."""
 

@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
-import attrs
 from cyclopts import Group, Parameter
 
 from orchestra.errors import Malformed
+from orchestra.statemachine.values import value
 
 if TYPE_CHECKING:
     from orchestra.client import Client
@@ -26,7 +26,7 @@ TOKEN_CHARS_MAX = 4_096
 
 
 @Parameter(name="*", group=CONNECTION)
-@attrs.frozen(slots=True)
+@value
 class Reach:
     """Where the server is, and what it is shown."""
 

@@ -17,11 +17,10 @@ from __future__ import annotations
 
 import re
 
-import attrs
-
 from orchestra.dialects.quoting import shown
 from orchestra.errors import Malformed
 from orchestra.statemachine import ids, limits
+from orchestra.statemachine.values import value
 
 SELECTED_MAX = 10_000
 """So many things are named at once; more than that is a whole job, or ``all``."""
@@ -36,7 +35,7 @@ _ID = re.compile(rf"[{ids.DIGITS}]{{{ids.ROOT_CHARS}}}(-[{ids.DIGITS}]{{4}}){{0,
 _REMEDY = "write 17, last, 3,5-8, 17.3, 17.3-9, all, or an id"
 
 
-@attrs.frozen(slots=True)
+@value
 class Selected:
     """
     One thing that was named.

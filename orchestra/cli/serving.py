@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio
-import attrs
 from cyclopts import Group, Parameter
 
 from orchestra.cli import exits, speech
 from orchestra.cli.apps import tasks_of
 from orchestra.config import Address, Config, configure
 from orchestra.errors import Malformed
+from orchestra.statemachine.values import value
 
 if TYPE_CHECKING:
     from orchestra.calls import TaskFunction
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PROTECTION = Group("Protection", sort_key=50)
 
 
-@attrs.frozen(slots=True)
+@value
 class Readiness:
     """
     What programs are told at the start, as one line of JSON.

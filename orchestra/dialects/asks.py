@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import Any
 
-import attrs
-
 from orchestra.ports import Log, LogChunk, Story, WatchOrders, WatchStory
 from orchestra.statemachine.commands import Command
 from orchestra.statemachine.queries import Query
+from orchestra.statemachine.values import value
 
 
-@attrs.frozen(slots=True)
+@value
 class Keyed:
     """A command with the caller's idempotency key; empty without one."""
 
@@ -24,7 +23,7 @@ class Keyed:
     key: str
 
 
-@attrs.frozen(slots=True)
+@value
 class AppendLog:
     """The arguments of `ports.Asker.append_log`."""
 
@@ -33,28 +32,28 @@ class AppendLog:
     chunks: tuple[LogChunk, ...]
 
 
-@attrs.frozen(slots=True)
+@value
 class Backup:
     """The argument of `ports.Asker.backup`."""
 
     target: str
 
 
-@attrs.frozen(slots=True)
+@value
 class Known:
     """Nobody has to be asked: the dialect has the answer itself."""
 
     answer: object
 
 
-@attrs.frozen(slots=True)
+@value
 class Apart:
     """Something slow of the dialect's surroundings, such as reading a file: it is called in a thread, and what it returns is the answer."""
 
     call: Callable[[], object]
 
 
-@attrs.frozen(slots=True)
+@value
 class Dialogue:
     """
     Several things to ask, one after the other, for a wire whose one request is more than one of the core's.

@@ -15,18 +15,17 @@ import math
 import re
 from typing import cast
 
-import attrs
-
 from orchestra.dialects.quoting import shown
 from orchestra.dialects.toml_fields import Table, inside, json_bytes, table
 from orchestra.errors import Malformed
 from orchestra.statemachine.limits import ITEMS_BYTES_MAX, TASKS_PER_JOB_MAX
 from orchestra.statemachine.records import Span
+from orchestra.statemachine.values import value
 
 _SPAN = re.compile(r"(-?[0-9]{1,18})-(-?[0-9]{1,18})(?::([0-9]{1,18}))?")
 
 
-@attrs.frozen(slots=True)
+@value
 class FanOut:
     """
     A stage's items.

@@ -8,6 +8,8 @@ from typing import Protocol
 
 import attrs
 
+from orchestra.statemachine.values import value
+
 STEP_MS = 2_000
 """No single step of a call takes longer, unless the call says so."""
 
@@ -15,7 +17,7 @@ REPLY_BYTES_MAX = 1024 * 1024
 """Of an answer so much is read, unless the call says more: it is a word, or some lines of JSON."""
 
 
-@attrs.frozen(slots=True)
+@value
 class FarCall:
     """
     One request to a far end.
@@ -39,7 +41,7 @@ class FarCall:
     reply_bytes_max: int = REPLY_BYTES_MAX
 
 
-@attrs.frozen(slots=True)
+@value
 class FarReply:
     """Its answer."""
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import attrs
-
 from orchestra.config import DialectPort
 from orchestra.dialects.asks import Ask, Dialogue, Known
 from orchestra.dialects.far_calls import CallAll
@@ -25,6 +23,7 @@ from orchestra.dialects.flamenco_push import Push
 from orchestra.dialects.flamenco_replies import NOTHING, encode, refuse, told
 from orchestra.dialects.wire import Chore, Dialect, Role, Route, WireRequest
 from orchestra.errors import Forbidden
+from orchestra.statemachine.values import value
 
 NAME = "flamenco"
 ROUND_MS = 1_000
@@ -36,7 +35,7 @@ FILE_BYTES_MAX = 1 << 30
 TEXT_BYTES_MAX = 1024 * 1024
 
 
-@attrs.frozen(slots=True)
+@value
 class Surroundings:
     """
     What the manager needs of its machine.

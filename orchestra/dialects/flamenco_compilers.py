@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Generic, TypeVar
 
-import attrs
 import msgspec
 
 from orchestra.dialects.native_wire import malformed
@@ -20,6 +19,7 @@ from orchestra.dialects.strict_json import check_json
 from orchestra.errors import Malformed, NotFound
 from orchestra.statemachine.commands import StageDraft
 from orchestra.statemachine.limits import TASKS_PER_JOB_MAX
+from orchestra.statemachine.values import value
 
 FRAME_MAX = 1_048_574
 """Blender's own highest frame."""
@@ -40,7 +40,7 @@ Frame = Annotated[int, msgspec.Meta(ge=0, le=FRAME_MAX)]
 S = TypeVar("S", bound=msgspec.Struct)
 
 
-@attrs.frozen(slots=True)
+@value
 class Piece:
     """What one attempt renders: frames, both ends included, and which tile."""
 
@@ -49,7 +49,7 @@ class Piece:
     tile: int = 0
 
 
-@attrs.frozen(slots=True)
+@value
 class Place:
     """Where a command will run: the worker's system, and whether it fetches its files (pull) or shares a file system (push)."""
 

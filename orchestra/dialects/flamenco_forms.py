@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import cast
 from urllib.parse import parse_qsl
 
-import attrs
 import msgspec
 
 from orchestra.dialects.strict_json import check_json
 from orchestra.dialects.wire import WireRequest
 from orchestra.errors import Malformed
+from orchestra.statemachine.values import value
 
 FIELDS_MAX = 64
 """The fullest form of a real worker has nine fields."""
@@ -27,7 +27,7 @@ _FILE_NAME = re.compile(r'filename="([^"\r\n]{0,400})"')
 _DIGITS = re.compile(r"-?[0-9]{1,19}")
 
 
-@attrs.frozen(slots=True)
+@value
 class Form:
     """What a body holds: plain fields, and files by the name of their field."""
 
@@ -98,8 +98,8 @@ def _urlencoded(body: bytes) -> dict[str, str]:
         raise Malformed("the form can not be read", where="body") from None
     # Flamenco's programs send a field once; of `tasks=1&tasks=2` all count.
     found: dict[str, str] = {}
-    for name, value in pairs:
-        found[name] = f"{found[name]},{value}" if name in found else value
+    for name, text in pairs:
+        found[name] = f"{found[name]},{text}" if name in found else text
     return found
 
 

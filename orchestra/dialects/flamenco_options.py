@@ -16,6 +16,7 @@ from orchestra.dialects.flamenco_compilers import (
 )
 from orchestra.dialects.flamenco_rules import WorkerRule, read_rules
 from orchestra.errors import Malformed
+from orchestra.statemachine.values import value
 
 WHERE = "dialects.flamenco"
 SYSTEM_WORDS: Mapping[str, str] = {"Linux": "linux", "Darwin": "osx", "Windows": "win"}
@@ -23,7 +24,7 @@ SECONDS_MAX = 365 * 24 * 3600
 _USUAL: Mapping[str, str] = {"simple_blender_render": "blender", "print_string": "echo"}
 
 
-@attrs.frozen(slots=True)
+@value
 class Options:
     """
     How the manager behaves.

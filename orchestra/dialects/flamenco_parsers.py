@@ -14,6 +14,8 @@ from types import MappingProxyType
 import attrs
 import msgspec
 
+from orchestra.statemachine.values import value
+
 LINE_CHARS_MAX = 2_048
 """A longer line is no line of progress."""
 
@@ -24,7 +26,7 @@ ACTIVITY_CHARS_MAX = 16 * 1024
 """What a worker's own parser found, as JSON, is at most this long."""
 
 
-@attrs.frozen(slots=True)
+@value
 class Activity:
     """
     What was understood of a log.

@@ -12,16 +12,15 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import cast
 
-import attrs
-
 from orchestra.errors import Malformed
+from orchestra.statemachine.values import value
 
 DAYS = ("mo", "tu", "we", "th", "fr", "sa", "su")
 DAY_MINUTES = 24 * 60
 _TIME = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
 
 
-@attrs.frozen(slots=True)
+@value
 class Sleep:
     """
     When workers are given nothing new; what they have they finish.
@@ -48,7 +47,7 @@ class Sleep:
         return not self.days or weekday in self.days
 
 
-@attrs.frozen(slots=True)
+@value
 class WorkerRule:
     """What holds for workers whose host name has a pattern such as ``render-*``."""
 

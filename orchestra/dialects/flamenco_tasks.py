@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import attrs
 import msgspec
 
 from orchestra.dialects.flamenco_compilers import Compilers, Piece, Place
@@ -13,11 +12,12 @@ from orchestra.dialects.flamenco_parsers import PARSERS, TaskParser
 from orchestra.dialects.flamenco_posted import read_posted
 from orchestra.errors import Malformed
 from orchestra.statemachine.replies import Order
+from orchestra.statemachine.values import value
 
 _piece = msgspec.json.Decoder(dict[str, int])
 
 
-@attrs.frozen(slots=True)
+@value
 class Compiled:
     """
     One attempt as its worker reads it.

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
-import attrs
-
 from orchestra.config import DialectPort, parse_address
 from orchestra.dialects.far_calls import FarCall
 from orchestra.dialects.flamenco_worker_programs import Programs
 from orchestra.dialects.quoting import nearest
 from orchestra.errors import Malformed
+from orchestra.statemachine.values import value
 
 WHERE = "dialects.flamenco-worker"
 HOSTNAME_CHARS_MAX = 100
@@ -32,7 +31,7 @@ _KNOWN = (
 )
 
 
-@attrs.frozen(slots=True)
+@value
 class Place:
     """Where the manager is. ``prefix`` is the path in front, such as ``/flamenco``; usually empty."""
 
@@ -50,7 +49,7 @@ class Place:
         return f"{self.host}:{self.port}{self.prefix}"
 
 
-@attrs.frozen(slots=True)
+@value
 class WorkerOptions:
     """
     How the worker behaves.

@@ -15,6 +15,7 @@ import msgspec
 
 from orchestra.dialects.flamenco_compilers import check_path
 from orchestra.errors import Forbidden, Malformed
+from orchestra.statemachine.values import value
 
 WORDS_MAX = 1_000
 WORD_CHARS_MAX = 16_384
@@ -39,7 +40,7 @@ _PATHLIKE = re.compile(r"/|\\|[A-Za-z]:[/\\]")
 _command = msgspec.json.Decoder(list[str])
 
 
-@attrs.frozen(slots=True)
+@value
 class Programs:
     """
     What may run.

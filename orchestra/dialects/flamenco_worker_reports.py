@@ -18,6 +18,7 @@ from orchestra.dialects.flamenco_parsers import Activity, activity_text
 from orchestra.dialects.flamenco_words import FlamencoTask
 from orchestra.dialects.flamenco_worker_options import WorkerOptions
 from orchestra.dialects.flamenco_worker_runs import Run, Runs, Steps
+from orchestra.statemachine.values import value
 
 TRIES_MAX = 30
 PAUSE_MS, PAUSE_MS_MAX = 1_000, 60_000
@@ -73,7 +74,7 @@ class Vitals(Protocol):
     def cpus(self) -> int: ...
 
 
-@attrs.frozen(slots=True)
+@value
 class Surroundings:
     """
     What the worker needs of its machine.

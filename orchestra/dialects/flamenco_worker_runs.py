@@ -27,6 +27,7 @@ from orchestra.statemachine.lifecycles import JOB_FINAL, TaskStatus
 from orchestra.statemachine.queries import GetJob, GetOverview, GetTask, ListJobs
 from orchestra.statemachine.records import Span
 from orchestra.statemachine.replies import AttemptView, JobAccepted, JobView, TaskView
+from orchestra.statemachine.values import value
 
 Steps = Generator[Ask, Any, Any]
 
@@ -74,7 +75,7 @@ TICKET, JOB, PARSER, FOLDER, NOTE = (
 """In the environment of the program, and the run's own memory after a restart."""
 
 
-@attrs.frozen(slots=True)
+@value
 class Given:
     """
     A task as its manager gave it, made ready to run.

@@ -11,8 +11,6 @@ import json
 from collections.abc import Callable, Generator
 from typing import Any
 
-import attrs
-
 from orchestra.config import DialectPort
 from orchestra.dialects.asks import Ask, Dialogue
 from orchestra.dialects.job_runner_programs import (
@@ -43,6 +41,7 @@ from orchestra.statemachine.lifecycles import JOB_FINAL, WorkerStatus
 from orchestra.statemachine.queries import GetJob, GetTask, ListWorkers
 from orchestra.statemachine.replies import JobView, WorkerView
 from orchestra.statemachine.scheduling import label_of_worker
+from orchestra.statemachine.values import value
 
 NAME = "job-runner"
 STAGE = "program"
@@ -143,7 +142,7 @@ def _json(status: int, answer: object, headers: tuple[tuple[str, str], ...] = ()
     return WireResponse(status, body.encode(errors="replace"), headers=headers)
 
 
-@attrs.frozen(slots=True)
+@value
 class _Runner:
     programs: Programs
     exact: bool

@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import cast
 
-import attrs
-
 from orchestra.errors import Forbidden, Malformed
+from orchestra.statemachine.values import value
 
 PATH_CHARS_MAX = 1_024
 _OTHERS = " ._-+@,="
@@ -46,7 +45,7 @@ class PathRefused(Forbidden):
         super().__init__(message, where="path", remedy=remedy)
 
 
-@attrs.frozen(slots=True)
+@value
 class Programs:
     """
     What may run.

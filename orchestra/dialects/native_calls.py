@@ -17,6 +17,7 @@ from orchestra.dialects.wire import Role, Route, WireRequest, WireResponse
 from orchestra.errors import Malformed
 from orchestra.ports import LogRead, Moved
 from orchestra.statemachine.commands import Command
+from orchestra.statemachine.values import value
 
 BODY_BYTES_MAX = 1024 * 1024 + 4 * 1024
 """A largest result (1 MiB) and the words around it, in a body or in one message on a channel."""
@@ -31,7 +32,7 @@ PATH_CHARS_MAX = 200
 _KEY = re.compile(rf"[\x21-\x7e]{{0,{KEY_CHARS_MAX}}}")
 
 
-@attrs.frozen(slots=True)
+@value
 class WireCall:
     """A request as a client sends it. ``target`` is the path and the query, percent-encoded."""
 
@@ -95,8 +96,8 @@ def _filled(path: str, asked: Any, names: tuple[str, ...]) -> str:
 
 def _of_path(request: WireRequest, names: tuple[str, ...]) -> dict[str, Any]:
     found = {name: request.path[name] for name in names}
-    for name, value in found.items():
-        if len(value) > PATH_CHARS_MAX:
+    for name, text in found.items():
+        if len(text) > PATH_CHARS_MAX:
             raise Malformed(f"is longer than {PATH_CHARS_MAX} characters", where=name)
     return found
 
@@ -188,8 +189,8 @@ class QueryInput:
         except msgspec.ValidationError as error:
             raise malformed(error) from None
         fields = self.query.fields(found)
-        for name, value in fields.items():
-            if isinstance(value, int) and not -INTEGER_MAX <= value <= INTEGER_MAX:
+        for name, field in fields.items():
+            if isinstance(field, int) and not -INTEGER_MAX <= field <= INTEGER_MAX:
                 raise Malformed("does not fit in 64 bits", where=name)
         return self.cls(**_of_path(request, self.path_fields), **fields)
 
@@ -258,7 +259,7 @@ class NoOutput:
         """As `Output.decode`."""
 
 
-@attrs.frozen(slots=True)
+@value
 class StoryPage:
     """Entries of the story, oldest first. Go on with ``after`` set to the last one's number."""
 
@@ -304,7 +305,7 @@ class LogOutput:
         return LogRead(body, int(size))
 
 
-@attrs.frozen(slots=True)
+@value
 class Operation:
     """
     One thing that can be asked, and where.

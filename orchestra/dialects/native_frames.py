@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
 import msgspec
 
 from orchestra.dialects.native_problems import Problem, error_of
@@ -13,11 +12,12 @@ from orchestra.dialects.native_table import BY_CLASS, WATCH_BY_CLASS
 from orchestra.dialects.native_wire import malformed
 from orchestra.errors import OrchestraError
 from orchestra.ports import Push, Watch
+from orchestra.statemachine.values import value
 
 _text = msgspec.json.Encoder().encode
 
 
-@attrs.frozen(slots=True)
+@value
 class Replied:
     """The answer to question ``tag``, still as JSON: `reply_to` reads it."""
 
@@ -25,7 +25,7 @@ class Replied:
     reply: bytes
 
 
-@attrs.frozen(slots=True)
+@value
 class Refused:
     """Question or watch ``tag`` is refused; None when the server could not read which."""
 
@@ -33,14 +33,14 @@ class Refused:
     error: OrchestraError
 
 
-@attrs.frozen(slots=True)
+@value
 class Watching:
     """Watch ``tag`` stands."""
 
     tag: int
 
 
-@attrs.frozen(slots=True)
+@value
 class Pushed:
     """Watch ``tag`` tells something; ``push`` is None for a kind that this version does not know."""
 
@@ -48,7 +48,7 @@ class Pushed:
     push: Push | None
 
 
-@attrs.frozen(slots=True)
+@value
 class Ended:
     """Watch ``tag`` is over."""
 

@@ -38,6 +38,7 @@ from orchestra.errors import (
     Unauthenticated,
     Unavailable,
 )
+from orchestra.statemachine.values import value
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_MS = 1_000
@@ -85,7 +86,7 @@ _CODES: Mapping[str, type[Rejected | Unavailable]] = {
 }
 
 
-@attrs.frozen(slots=True)
+@value
 class Problem:
     """
     Why a request was refused or could not be done.

@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import Any, get_args
 from urllib.parse import quote
 
-import attrs
 import msgspec
 
 from orchestra.dialects.asks import AppendLog, Backup
@@ -33,6 +32,7 @@ from orchestra.ports import Log, Story, WatchOrders, WatchStory
 from orchestra.statemachine import commands, queries, reports
 from orchestra.statemachine.queries import GetOverview
 from orchestra.statemachine.replies import JobAccepted, Overview
+from orchestra.statemachine.values import value
 
 PREFIX = "/api/v1"
 EVENT_STREAM = "text/event-stream"
@@ -136,7 +136,7 @@ BY_NAME: Mapping[str, Operation] = MappingProxyType(
 )
 
 
-@attrs.frozen(slots=True)
+@value
 class Watchable:
     """A watch: ``word`` is what a channel calls it."""
 
@@ -185,7 +185,7 @@ WATCH_BY_CLASS: Mapping[type[Any], Watchable] = MappingProxyType(
 )
 
 
-@attrs.frozen(slots=True)
+@value
 class Health:
     """The server serves. ``quarantined`` is how many stored rows could not be read at its start."""
 

@@ -33,6 +33,7 @@ from orchestra.errors import Malformed
 from orchestra.ports import LogChunk, LogRead
 from orchestra.statemachine.limits import PAGE_MAX
 from orchestra.statemachine.records import Amounts, Span
+from orchestra.statemachine.values import value
 
 OVER = Span | tuple[bytes, ...] | None
 LOG_READ_BYTES_MAX = 1024 * 1024
@@ -90,7 +91,7 @@ _ANNOTATED: Any = Annotated
 Convert = Callable[[Any], Any]
 
 
-@attrs.frozen(slots=True)
+@value
 class Shape:
     """How one type travels: ``wire`` is what msgspec validates; the conversions are None where nothing has to be done."""
 

@@ -15,8 +15,6 @@ from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any, TypeVar, cast
 
-import attrs
-
 from orchestra.dialects import units
 from orchestra.dialects.fanout import FanOut, unfold
 from orchestra.dialects.placeholders import early_filled
@@ -35,6 +33,7 @@ from orchestra.errors import Malformed
 from orchestra.statemachine import limits
 from orchestra.statemachine.commands import StageDraft, SubmitJob
 from orchestra.statemachine.records import Amounts, OnFailure
+from orchestra.statemachine.values import value
 
 PROCESS_APP = "process"
 """The app of stages that run a program."""
@@ -60,7 +59,7 @@ _NO_WORDS: tuple[str, ...] = ()
 T = TypeVar("T")
 
 
-@attrs.frozen(slots=True)
+@value
 class _Place:
     """What placeholders may name: the early values, and the keys of the items (None without items)."""
 

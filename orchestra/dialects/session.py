@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-import attrs
-
 from orchestra.dialects.asks import Ask, Watching
 from orchestra.errors import OrchestraError
 from orchestra.ports import Push
+from orchestra.statemachine.values import value
 
 NORMAL_CLOSURE = 1000
 PROTOCOL_ERROR = 1002
@@ -24,14 +23,14 @@ TRY_AGAIN_LATER = 1013
 """Close codes of RFC 6455 section 7.4.1 and its registry."""
 
 
-@attrs.frozen(slots=True)
+@value
 class SendFrame:
     """Send one text message."""
 
     text: str
 
 
-@attrs.frozen(slots=True)
+@value
 class Put:
     """Put something to the orchestrator; tell the session by `Session.answered` or `Session.refused` with the same ``tag``."""
 
@@ -41,7 +40,7 @@ class Put:
     ask: Ask
 
 
-@attrs.frozen(slots=True)
+@value
 class Subscribe:
     """Open a watch: `Session.watching` when it stands, `Session.pushed` for each push, `Session.ended` when it ends by itself."""
 
@@ -51,14 +50,14 @@ class Subscribe:
     watch: Watching
 
 
-@attrs.frozen(slots=True)
+@value
 class Unsubscribe:
     """Close the watch with this tag; `Session.ended` follows."""
 
     tag: int
 
 
-@attrs.frozen(slots=True)
+@value
 class Close:
     """Close the connection with this code. What was to be sent before goes out first."""
 

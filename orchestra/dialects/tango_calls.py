@@ -20,6 +20,7 @@ from orchestra.dialects.tango_secrets import check_asker, check_secret
 from orchestra.dialects.tango_words import MemberWord, Verb, ids_of, verb_of
 from orchestra.dialects.wire import Role, Route, WireRequest, WireResponse
 from orchestra.errors import Malformed, NotFound, OrchestraError, Rejected
+from orchestra.statemachine.values import value
 
 ID_NAMES = ("user_id", "project_id")
 
@@ -38,7 +39,7 @@ class Replies(StrEnum):
     AUTONN = "autonn"
 
 
-@attrs.frozen(slots=True)
+@value
 class Told:
     """A reply before it is on the wire."""
 

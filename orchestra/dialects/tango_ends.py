@@ -22,6 +22,7 @@ from orchestra.dialects.tango_secrets import SECRET_HEADER
 from orchestra.dialects.tango_words import MemberWord
 from orchestra.statemachine.commands import StageDraft, SubmitJob
 from orchestra.statemachine.records import Span
+from orchestra.statemachine.values import value
 
 REPORTS = "tango-reports"
 
@@ -42,7 +43,7 @@ OK = 200
 _REPORT = re.compile(r"(\S+) of (\S+) .*")
 
 
-@attrs.frozen(slots=True)
+@value
 class Reporting:
     """
     Where ends are reported, and by whom.

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, cast
 
-import attrs
 import msgspec
 
 from orchestra.dialects.asks import Ask, Dialogue
@@ -29,6 +28,7 @@ from orchestra.dialects.tango_secrets import check_asker, check_secret
 from orchestra.dialects.tango_words import ID_CHARS_MAX, REPORTED, MemberWord, ids_of
 from orchestra.dialects.wire import Dialect, Role, Route, WireRequest, WireResponse
 from orchestra.errors import Conflict, Malformed, NotFound, OrchestraError
+from orchestra.statemachine.values import value
 
 NAME = "tango"
 PORT_HOSTS = ("0.0.0.0", "projectmanager", "project_manager")  # noqa: S104 - values of Host, not addresses
@@ -38,7 +38,7 @@ Nudge = Callable[[str, Ids], bool]
 """Has a container asked how the run of these ids is; whether one is alive there."""
 
 
-@attrs.frozen(slots=True)
+@value
 class Told:
     """An answer before it is on the wire."""
 

@@ -28,6 +28,7 @@ from orchestra.dialects.units import duration_ms
 from orchestra.dialects.wire import Chore, Dialect
 from orchestra.errors import Malformed
 from orchestra.statemachine.commands import StageDraft
+from orchestra.statemachine.values import value
 
 NAME = "tango-member"
 WHERE = "dialects.tango-member"
@@ -67,7 +68,7 @@ class Tasks(Protocol):
     def tasks(self) -> Mapping[str, RegisteredTask]: ...
 
 
-@attrs.frozen(slots=True)
+@value
 class Member:
     """
     A member container.
@@ -245,7 +246,7 @@ def read_member(port: DialectPort, tasks: Mapping[str, RegisteredTask]) -> Membe
 _TEXTS = frozenset({"container_id", "manager", "replies", "task", "folder", "secret"})
 
 
-@attrs.frozen(slots=True)
+@value
 class _Found:
     tasks: Mapping[str, RegisteredTask]
 

@@ -6,14 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, cast
 
-import attrs
-
 from orchestra.config import DialectPort, parse_address
 from orchestra.dialects.quoting import nearest
 from orchestra.dialects.tango_places import Place, by_any_name, find_place
 from orchestra.dialects.tango_secrets import read_secret
 from orchestra.dialects.units import duration_ms
 from orchestra.errors import Malformed
+from orchestra.statemachine.values import value
 
 WHERE = "dialects.tango"
 ID_CHARS_MAX = 100
@@ -25,7 +24,7 @@ Workflow = Mapping[str, tuple[str, ...]]
 """Containers in their order, each with those that have to be done before."""
 
 
-@attrs.frozen(slots=True)
+@value
 class Options:
     """
     A Project Manager.

@@ -13,8 +13,6 @@ from collections.abc import Generator, Mapping
 from types import MappingProxyType
 from typing import Any, cast
 
-import attrs
-
 from orchestra.dialects.asks import Ask, Keyed
 from orchestra.dialects.tango_jobs import Ids, Steps, ids_of_name, jobs_of, name_of, status_of
 from orchestra.dialects.tango_options import Options, Workflow, read_workflow
@@ -28,6 +26,7 @@ from orchestra.statemachine.lifecycles import JOB_FINAL, TaskStatus
 from orchestra.statemachine.queries import GetJob, GetTask, ListTasks, Why
 from orchestra.statemachine.records import Span
 from orchestra.statemachine.replies import JobAccepted, JobView, TaskPage, TaskView, WhyAnswered
+from orchestra.statemachine.values import value
 
 PIPELINES = "tango-pipelines"
 WORKFLOWS = "tango-workflows"
@@ -57,7 +56,7 @@ _BETWEEN = (TaskStatus.QUEUED, TaskStatus.BACKOFF, TaskStatus.LEASED, TaskStatus
 _MOVING = (TaskStatus.LEASED, TaskStatus.RUNNING, TaskStatus.CANCELLING, TaskStatus.BACKOFF)
 
 
-@attrs.frozen(slots=True)
+@value
 class Shown:
     """Where a project is: the container that counts now, its word, what it said, and the words of all."""
 

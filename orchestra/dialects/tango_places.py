@@ -8,12 +8,13 @@ import attrs
 
 from orchestra.dialects.tango_secrets import SECRET_HEADER
 from orchestra.dialects.tango_words import container_name
+from orchestra.statemachine.values import value
 
 APP = "member"
 """The app of a stage that runs in a member container."""
 
 
-@attrs.frozen(slots=True)
+@value
 class Place:
     """
     A member container.

@@ -19,6 +19,7 @@ import attrs
 from orchestra.dialects.asks import Ask
 from orchestra.dialects.session import Session
 from orchestra.errors import OrchestraError
+from orchestra.statemachine.values import value
 
 PING_S = 5.0
 """A quiet stream says this often that it is alive, so that its reader notices a dead line within three of them."""
@@ -36,7 +37,7 @@ class Role(StrEnum):
     OPERATOR = "operator"
 
 
-@attrs.frozen(slots=True)
+@value
 class WireRequest:
     """
     A request without its framework. Header names are in lower case; ``path`` parameters are decoded. ``client`` is the address that it
@@ -52,7 +53,7 @@ class WireRequest:
     client: str = ""
 
 
-@attrs.frozen(slots=True)
+@value
 class WireResponse:
     """What goes back. A status of 204 has no body."""
 
@@ -62,7 +63,7 @@ class WireResponse:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-@attrs.frozen(slots=True)
+@value
 class Route:
     """
     One method and path of a dialect.
@@ -95,7 +96,7 @@ class Route:
     ping: bytes = b""
 
 
-@attrs.frozen(slots=True)
+@value
 class Channel:
     """
     One websocket address of a dialect.
@@ -111,7 +112,7 @@ class Channel:
     open: Callable[[], Session]
 
 
-@attrs.frozen(slots=True)
+@value
 class Chore:
     """
     Something that a dialect asks again and again while it is served, such as the heartbeats of workers that have none of their own.
@@ -125,7 +126,7 @@ class Chore:
     every_ms: int
 
 
-@attrs.frozen(slots=True)
+@value
 class Dialect:
     """A named set of routes, and how it says no."""
 

@@ -15,12 +15,12 @@ from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any, cast
 
-import attrs
 import msgspec
 
 from orchestra.engines.context import Context
 from orchestra.errors import Malformed
 from orchestra.statemachine.limits import REASON_CHARS_MAX, RESULT_BYTES_MAX
+from orchestra.statemachine.values import value
 
 _FRAMES_SHOWN = 6
 """The innermost calls of a traceback: enough to find the place, few enough for a reason."""
@@ -34,7 +34,7 @@ class Template(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     item: bool = True
 
 
-@attrs.frozen(slots=True)
+@value
 class Plan:
     """
     What is known of a function's parameters without the context's.

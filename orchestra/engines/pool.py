@@ -26,6 +26,7 @@ from orchestra.errors import Malformed
 from orchestra.ports import AttemptSink, Ended
 from orchestra.statemachine.records import Cause
 from orchestra.statemachine.replies import Order
+from orchestra.statemachine.values import value
 
 IDLE_MAX = max(2, os.cpu_count() or 1)
 """Idle processes that are kept: more could not compute at the same time."""
@@ -76,7 +77,7 @@ class Call:
                 return  # it is gone, or does not listen: the next rung needs no ear
 
 
-@attrs.frozen(slots=True)
+@value
 class Place:
     """Where a process finds a function: a module, or the file of the main program, and a name inside."""
 

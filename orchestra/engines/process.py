@@ -37,6 +37,7 @@ from orchestra.errors import EngineFailed, Malformed, ensure
 from orchestra.ports import AttemptSink, Ended
 from orchestra.statemachine.records import Cause
 from orchestra.statemachine.replies import Order
+from orchestra.statemachine.values import value
 
 KEPT_FOLDERS_MAX = 100
 """Working directories of failed attempts that are kept to look at; the oldest goes first."""
@@ -60,7 +61,7 @@ class _Held:
     timed_out: bool = False
 
 
-@attrs.frozen(slots=True)
+@value
 class _Launch:
     argv: tuple[str, ...]
     env: dict[str, str]

@@ -65,7 +65,7 @@ class OnFailure(StrEnum):
     STOP = "stop"
 
 
-@attrs.frozen(slots=True)
+@value
 class Span:
     """A fan-out over ``range(start, stop, step)``: no item is stored."""
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-import attrs
+from orchestra.statemachine.values import value
 
 Walk = tuple[tuple[str, str, str], ...]
 """Legal moves one after the other: (source, verb, target) of each; the source is empty where a thing begins."""
 
 
-@attrs.frozen(slots=True)
+@value
 class Row:
     """One legal move. ``source`` is None for a row by which a thing begins."""
 

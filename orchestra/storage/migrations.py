@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import attrs
-
 from orchestra.errors import ensure
 from orchestra.statemachine.lifecycles import JOB_FINAL
 from orchestra.statemachine.records import Job
+from orchestra.statemachine.values import value
 from orchestra.storage.bounds import JOB_PARTS
 from orchestra.storage.codec import KIND_NUMBERS, RowCodec, Unreadable, decode_story
 from orchestra.storage.sql import Connection
@@ -22,7 +21,7 @@ APPLICATION_ID = 0x6F726368
 """``orch`` in ASCII: tells our files from other programs' databases (SQLite's ``application_id``)."""
 
 
-@attrs.frozen(slots=True)
+@value
 class Migration:
     """
     One step between two versions of the schema.

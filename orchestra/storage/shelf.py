@@ -12,9 +12,8 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-import attrs
-
 from orchestra.errors import Malformed, Unavailable
+from orchestra.statemachine.values import value
 from orchestra.storage.disk import THE_DISK, Disk
 
 _BROKEN = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError)
@@ -38,7 +37,7 @@ PICTURE_STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
-@attrs.frozen(slots=True)
+@value
 class FolderShelf:
     """
     Files in one folder, which is made when it is missing. Calls wait for the disk: make them in a thread.

@@ -15,6 +15,7 @@ import attrs
 from orchestra.config import Address, Config
 from orchestra.dialects.wire import Role
 from orchestra.errors import Forbidden, Malformed, Unauthenticated
+from orchestra.statemachine.values import value
 from orchestra.transports.policy import Policy, Row
 from orchestra.transports.tokens import TokenBook, TokenFile, open_tokens
 
@@ -24,7 +25,7 @@ LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 """Names that a browser page elsewhere can not make point here (DNS rebinding needs a name of its own)."""
 
 
-@attrs.frozen(slots=True)
+@value
 class Principal:
     """Who asks: the token's name (``local`` without one) and its role."""
 
@@ -94,7 +95,7 @@ def _bare_host(authority: str) -> str:
     return authority.partition(":")[0].rstrip(".").lower()
 
 
-@attrs.frozen(slots=True)
+@value
 class Gate:
     """
     The one place that decides about requests: by host, origin, token and policy.

@@ -11,9 +11,8 @@ from __future__ import annotations
 import re
 from enum import Enum
 
-import attrs
-
 from orchestra.errors import OrchestraError
+from orchestra.statemachine.values import value
 
 CHUNK_LINE_BYTES_MAX = 256
 """A chunk's size line: 16 digits and a short extension. Longer ones carry nothing that anybody reads."""
@@ -44,7 +43,7 @@ class Phase(Enum):
     DONE = "after a request, until its answer is given"
 
 
-@attrs.frozen(slots=True)
+@value
 class Head:
     """What the frame of a request depends on."""
 

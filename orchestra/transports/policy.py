@@ -11,10 +11,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-import attrs
-
 from orchestra.dialects.wire import Dialect, Role
 from orchestra.errors import Defect
+from orchestra.statemachine.values import value
 
 HTTP = "http"
 WEBSOCKET = "websocket"
@@ -37,7 +36,7 @@ def allows(held: Role, needed: Role) -> bool:
     return held in OPENS[needed]
 
 
-@attrs.frozen(slots=True)
+@value
 class Row:
     """
     One row of the table.

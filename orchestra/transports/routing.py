@@ -6,10 +6,9 @@ from collections.abc import MutableMapping
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
-import attrs
-
 from orchestra.dialects.wire import Dialect, Route
 from orchestra.errors import Defect, Malformed
+from orchestra.statemachine.values import value
 
 Scope: TypeAlias = MutableMapping[str, Any]
 
@@ -20,7 +19,7 @@ QUERY_FIELDS_MAX = 32
 """No route has half as many parameters."""
 
 
-@attrs.frozen(slots=True)
+@value
 class Mounted:
     """A route where it is mounted; ``names`` are its parameters in the order of the path."""
 

@@ -19,10 +19,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import attrs
-
 from orchestra.dialects.wire import Role
 from orchestra.errors import Malformed
+from orchestra.statemachine.values import value
 
 TOKEN_PREFIX = "otk_"  # noqa: S105 - what every token begins with is no secret
 DIGEST_CHARS = 64
@@ -60,7 +59,7 @@ class Secret:
         raise TypeError("a secret is not pickled")
 
 
-@attrs.frozen(slots=True)
+@value
 class Token:
     """A token as it is kept: what it is called, what it opens, and the SHA-256 of its text in hexadecimal."""
 
@@ -79,7 +78,7 @@ def digest(token: Secret) -> str:
     return hashlib.sha256(token.reveal().encode()).hexdigest()
 
 
-@attrs.frozen(slots=True)
+@value
 class TokenBook:
     """The tokens that are known."""
 

@@ -6,7 +6,6 @@ import ssl
 
 import anyio
 import anyio.abc
-import attrs
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, Event, RejectConnection, RejectData, Request
 from wsproto.utilities import RemoteProtocolError
@@ -15,6 +14,7 @@ from orchestra.dialects.native import CHANNEL_PATH
 from orchestra.dialects.native_calls import BODY_BYTES_MAX
 from orchestra.dialects.native_problems import read_problem
 from orchestra.errors import PeerClosed, Unavailable
+from orchestra.statemachine.values import value
 from orchestra.transports.remote import CONNECT_S, told, unreachable
 
 RECEIVE_BYTES = 65_536
@@ -23,7 +23,7 @@ BROKEN = (anyio.BrokenResourceError, anyio.ClosedResourceError, ssl.SSLError)
 """How a stream says that the other end is gone."""
 
 
-@attrs.frozen(slots=True)
+@value
 class Place:
     """Where an orchestrator is. ``url`` is for messages, ``path`` where it is mounted."""
 

@@ -16,16 +16,15 @@ import sys
 from functools import lru_cache
 from pathlib import Path
 
-import attrs
-
 from orchestra.statemachine.records import Amounts
+from orchestra.statemachine.values import value
 
 _CGROUP = Path("/sys/fs/cgroup")
 _NVIDIA_SMI_S = 5.0
 """A driver that hangs must not hang the worker's start."""
 
 
-@attrs.frozen(slots=True)
+@value
 class Gpu:
     """``memory_bytes`` is 0 when it is not known."""
 
@@ -33,7 +32,7 @@ class Gpu:
     memory_bytes: int = 0
 
 
-@attrs.frozen(slots=True)
+@value
 class Vitals:
     """How busy the machine is now. ``load`` is the one-minute load average per cpu: 1.0 is fully used."""
 
@@ -42,7 +41,7 @@ class Vitals:
     disk_free_bytes: int = 0
 
 
-@attrs.frozen(slots=True)
+@value
 class Shares:
     """How busy the machine is, in percent of all that it has. ``loads`` are the load averages of 1, 5 and 15 minutes."""
 
@@ -54,7 +53,7 @@ class Shares:
     cpus: int
 
 
-@attrs.frozen(slots=True)
+@value
 class Machine:
     """What a machine has. ``cpus`` is in thousandths (a quota may allow half of one)."""
 

@@ -47,7 +47,7 @@ class Start:
     order: Order
 
 
-@attrs.frozen(slots=True)
+@value
 class Stop:
     """Climb to a rung of the ladder. ``foreign``: it is not ours any more, and nobody takes its output."""
 

@@ -15,6 +15,7 @@ from orchestra.errors import EngineFailed, Rejected, Unavailable
 from orchestra.ports import Asker, Ended, Engine
 from orchestra.statemachine.records import Cause
 from orchestra.statemachine.replies import Order
+from orchestra.statemachine.values import value
 from orchestra.waiting import Bell
 from orchestra.worker.courier import Courier
 from orchestra.worker.holdings import Action, Stop
@@ -26,7 +27,7 @@ READ_AGAIN_S = 0.5
 """After the orchestrator did not answer, the input of an attempt is read again so much later."""
 
 
-@attrs.frozen(slots=True)
+@value
 class _Filled:
     """An order whose references have been replaced: to be started as it is."""
 

@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from typing import cast
 
 import anyio
-import attrs
 
 from orchestra.errors import Malformed
 from orchestra.ports import Asker
@@ -25,6 +24,7 @@ from orchestra.statemachine import ids, limits
 from orchestra.statemachine.lifecycles import AttemptStatus, TaskStatus
 from orchestra.statemachine.queries import GetJob, GetTask, ListResults
 from orchestra.statemachine.replies import Order, StageView, TaskResult
+from orchestra.statemachine.values import value
 
 CACHE_ENTRIES_MAX = 64
 """Lists of results kept at hand: tasks of one fan-out ask for the same ones in a row."""
@@ -40,7 +40,7 @@ def has_references(template: bytes) -> bool:
     return _MARK in template
 
 
-@attrs.frozen(slots=True)
+@value
 class Reference:
     """``every``: all results of the stage; else the one with the same offset."""
 

@@ -8,12 +8,12 @@ from collections.abc import Generator
 from contextlib import closing
 from typing import Annotated
 
-import attrs
 from cyclopts import Parameter
 
 from orchestra.cli import exits, speech
 from orchestra.cli.prove.concluding import Json, Write, conclude
 from orchestra.errors import Malformed
+from orchestra.statemachine.values import value
 from orchestra.testing.diagram import drawn
 from orchestra.testing.proof_page import Evidence
 from orchestra.testing.simulation.campaign import Tally, campaign, play_seed
@@ -27,7 +27,7 @@ TOLD_EVERY = 1_000
 """A sign of life in a long campaign."""
 
 
-@attrs.frozen(slots=True)
+@value
 class _Chosen:
     """What is the same in all simulations of a campaign."""
 
