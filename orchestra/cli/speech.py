@@ -78,10 +78,10 @@ def put_bytes(output: bytes) -> None:
 
 def put_json(found: object) -> None:
     """One JSON document: ``found`` in the native dialect's form of its class."""
-    from orchestra.dialects.native_wire import JsonCodec, form_of
+    from orchestra.dialects.native_wire import codec_of
 
     cls: type[Any] = type(found)
-    put(JsonCodec(form_of(cls, strict=False)).encode(found).decode())
+    put(codec_of(cls, strict=False).encode(found).decode())
 
 
 def put_plain_json(found: object) -> None:

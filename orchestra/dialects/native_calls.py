@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import cached_property, partial
 from typing import Any, Protocol, cast
 from urllib.parse import quote, urlencode
 
@@ -11,7 +12,7 @@ import attrs
 import msgspec
 
 from orchestra.dialects.asks import Ask, Keyed
-from orchestra.dialects.native_wire import Form, JsonCodec, form_of, malformed
+from orchestra.dialects.native_wire import Form, JsonCodec, codec_of, malformed
 from orchestra.dialects.strict_json import INTEGER_MAX, check_json
 from orchestra.dialects.wire import Role, Route, WireRequest, WireResponse
 from orchestra.errors import Malformed
@@ -115,12 +116,13 @@ class BodyInput:
     def __init__(self, cls: type[Any], path: str) -> None:
         self.cls = cls
         self.path_fields = _path_fields(path)
-        whole = form_of(cls, strict=True)
-        self.codec = JsonCodec(whole)
-        body = whole
+        self.codec = codec_of(cls, strict=True)
+        self.body = self.codec
         if self.path_fields:
-            body = Form(cls, strict=True, without=self.path_fields, name=f"{cls.__name__}Body")
-        self.body = JsonCodec(body)
+            name = f"{cls.__name__}Body"
+            self.body = JsonCodec(
+                partial(Form, cls, strict=True, without=self.path_fields, name=name)
+            )
         self.needs_body = any(
             field.default is attrs.NOTHING and field.name not in self.path_fields
             for field in attrs.fields(cls)
@@ -165,13 +167,18 @@ class QueryInput:
     def __init__(self, cls: type[Any], path: str, *, resumed: str = "") -> None:
         self.cls = cls
         self.path_fields = _path_fields(path)
-        self.codec = JsonCodec(form_of(cls, strict=True))
-        self.query = Form(cls, strict=True, without=self.path_fields, name=f"{cls.__name__}Query")
+        self.codec = codec_of(cls, strict=True)
         self._resumed = resumed
         self._defaults = {field.name: field.default for field in attrs.fields(cls)}
         self._lists = frozenset(
             name for name, default in self._defaults.items() if isinstance(default, tuple)
         )
+
+    @cached_property
+    def query(self) -> Form:
+        """What travels in the query part."""
+        name = f"{self.cls.__name__}Query"
+        return Form(self.cls, strict=True, without=self.path_fields, name=name)
 
     def decode(self, request: WireRequest) -> Any:
         """As `Input.decode`."""
@@ -219,10 +226,9 @@ class JsonOutput:
     ) -> None:
         self.cls: type[Any] | None = cls
         self.located = located
-        codec = JsonCodec(form_of(cls, strict=False))
-        self.struct = codec.form.struct
-        self.encode = codec.encode
-        self.decode = codec.decode
+        self.codec = codec_of(cls, strict=False)
+        self.encode = self.codec.encode
+        self.decode = self.codec.decode
 
     def respond(self, answer: Any) -> WireResponse:
         """As `Output.respond`."""
@@ -271,7 +277,7 @@ class StoryOutput(JsonOutput):
 
     def __init__(self) -> None:
         super().__init__(StoryPage)
-        page = JsonCodec(form_of(StoryPage, strict=False))
+        page = self.codec
 
         def encode(answer: Any) -> bytes:
             return page.encode(StoryPage(tuple(answer)))
@@ -288,7 +294,7 @@ class LogOutput:
 
     def __init__(self) -> None:
         self.cls: type[Any] | None = None
-        self._codec = JsonCodec(form_of(LogRead, strict=False))
+        self._codec = codec_of(LogRead, strict=False)
         self.encode = self._codec.encode
         self.decode = self._codec.decode
 

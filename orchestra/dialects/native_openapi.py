@@ -65,7 +65,7 @@ def _schemas() -> tuple[dict[Any, dict[str, Any]], dict[str, Any]]:
         if isinstance(operation.input, BodyInput):
             wanted.append(operation.input.body.form.struct)
         if isinstance(operation.output, JsonOutput):
-            wanted.append(operation.output.struct)
+            wanted.append(operation.output.codec.form.struct)
     wanted += [taken.query.struct for taken in _query_inputs()]
     wanted = list(dict.fromkeys(wanted))
     schemas, components = msgspec.json.schema_components(wanted, ref_template=_REF)
@@ -150,7 +150,7 @@ def _success(operation: Operation, by_type: dict[Any, dict[str, Any]]) -> dict[s
         return {"200": told}
     if not isinstance(output, JsonOutput):
         raise TypeError(f"{operation.name} has an output that the document can not describe")
-    content = {"application/json": {"schema": by_type[output.struct]}}
+    content = {"application/json": {"schema": by_type[output.codec.form.struct]}}
     found = "Done." if operation.changes else "Found."
     done: dict[str, Any] = {"200": {"description": found, "content": content}}
     if output.located:

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import msgspec
 
-from orchestra.dialects.native_wire import JsonCodec, form_of, malformed
+from orchestra.dialects.native_wire import codec_of, malformed
 from orchestra.errors import Malformed
 from orchestra.ports import Lagged, Moved, OrderSeen, ProgressSeen, Push
 from orchestra.statemachine.replies import Order
@@ -24,10 +24,10 @@ PING = b": still here\n\n"
 """A comment: readers pass over it, and both ends see that the line is alive."""
 
 _CODECS = {
-    "moved": JsonCodec(form_of(Moved, strict=False)),
-    "order": JsonCodec(form_of(Order, strict=False)),
-    "progress": JsonCodec(form_of(ProgressSeen, strict=False)),
-    "lagged": JsonCodec(form_of(Lagged, strict=False)),
+    "moved": codec_of(Moved, strict=False),
+    "order": codec_of(Order, strict=False),
+    "progress": codec_of(ProgressSeen, strict=False),
+    "lagged": codec_of(Lagged, strict=False),
 }
 
 

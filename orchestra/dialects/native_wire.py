@@ -22,6 +22,7 @@ import inspect
 import re
 import types
 from collections.abc import Callable, Mapping
+from functools import cached_property, partial
 from operator import attrgetter
 from typing import Annotated, Any, Union, cast, get_args, get_origin, get_type_hints
 
@@ -333,13 +334,22 @@ class JsonCodec:
     Whole values of one class as JSON bytes.
 
     Args:
-        form: How the class travels.
+        make: Makes the form in which the class travels. Called when it is first needed: a process uses few of all forms, and making
+            them takes half a millisecond each.
     """
 
-    def __init__(self, form: Form) -> None:
-        self.form = form
-        self._decoder = msgspec.json.Decoder(form.struct)
+    def __init__(self, make: Callable[[], Form]) -> None:
+        self._make = make
         self._encode = msgspec.json.Encoder().encode
+
+    @cached_property
+    def form(self) -> Form:
+        """How the class travels."""
+        return self._make()
+
+    @cached_property
+    def _decoder(self) -> msgspec.json.Decoder[Any]:
+        return msgspec.json.Decoder(self.form.struct)
 
     def fields(self, body: bytes) -> dict[str, Any]:
         """The fields of a body, in the core's types. Raises `Malformed`; the body has passed `strict_json.check_json` before."""
@@ -358,3 +368,8 @@ class JsonCodec:
             return self._decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise malformed(error) from None
+
+
+def codec_of(cls: type[Any], *, strict: bool) -> JsonCodec:
+    """Whole values of a class as JSON. ``strict`` for what comes in: unknown fields are refused."""
+    return JsonCodec(partial(form_of, cls, strict=strict))

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from orchestra.cli.entry import carry_out
-from orchestra.dialects.native_wire import JsonCodec, form_of
+from orchestra.dialects.native_wire import codec_of
 from orchestra.statemachine.diagram import document
 from orchestra.statemachine.replies import (
     JobAccepted,
@@ -44,7 +44,7 @@ pytestmark = pytest.mark.system
 def decoded(done: Done, cls: type[Any]) -> Any:
     """The document as the native dialect's own reader takes it."""
     assert done.code == 0, done.err
-    return JsonCodec(form_of(cls, strict=False)).decode(done.out.encode())
+    return codec_of(cls, strict=False).decode(done.out.encode())
 
 
 @pytest.fixture(scope="module")
