@@ -187,13 +187,13 @@ def _review(tx: Transaction, stage_id: str, budget: int) -> int:
     stage = tx.get(Stage, stage_id)
     offset = index.reviews[stage_id]
     unfolded = min(stage.size, tx.state.unfolded(stage.job_id) - stage.first + 1)
-    reached = min(offset + budget, unfolded)
-    review(tx, stage, range(offset, reached))
-    if reached >= unfolded:
+    offsets = range(offset, min(offset + budget, unfolded))
+    review(tx, stage, offsets)
+    if offsets.stop >= unfolded:
         index.reviews.pop(stage_id, None)
     else:
-        index.reviews[stage_id] = reached
-    return budget - max(reached - offset, 0)
+        index.reviews[stage_id] = offsets.stop
+    return budget - len(offsets)
 
 
 def review(tx: Transaction, stage: Stage, offsets: Iterable[int]) -> None:
@@ -226,10 +226,9 @@ def review(tx: Transaction, stage: Stage, offsets: Iterable[int]) -> None:
 
 
 def _promote(tx: Transaction, stage: Stage, tasks: list[Task]) -> None:
-    queued = [task_promoted(task, tx.now_ms) for task in tasks]
-    path = tx.path("task", TaskStatus.WAITING, (Verb.PROMOTE,))
-    tx.keep("task", list(zip(tasks, queued, strict=True)), path)
-    promoted(tx.state, stage, tx.get(Job, stage.job_id), queued)
+    rows = [(task, task_promoted(task, tx.now_ms)) for task in tasks]
+    tx.keep("task", rows, tx.path("task", TaskStatus.WAITING, (Verb.PROMOTE,)))
+    promoted(tx.state, stage, tx.get(Job, stage.job_id), [queued for _, queued in rows])
 
 
 def _cancel(tx: Transaction, job_id: str, budget: int) -> int:

@@ -26,16 +26,17 @@ else:
     def value(cls: type[T]) -> type[T]:
         """A slotted attrs class that compares and hashes by its fields."""
         made = attrs.define(cls, slots=True, eq=False, repr=False, on_setattr=attrs.setters.NO_OP)
-        names = tuple(field.name for field in attrs.fields(made))
-        for name, method in _methods(names).items():
+        compared = tuple(field.name for field in attrs.fields(made) if field.eq)
+        told = tuple(field.name for field in attrs.fields(made) if field.repr)
+        for name, method in _methods(compared, told).items():
             if name not in vars(cls):
                 setattr(made, name, method)
         return made
 
 
-def _methods(names: tuple[str, ...]) -> dict[str, Callable[..., Any]]:
-    """How a value of these fields is compared, hashed and told."""
-    fields: Callable[[object], object] = attrgetter(*names) if names else _nothing
+def _methods(compared: tuple[str, ...], told: tuple[str, ...]) -> dict[str, Callable[..., Any]]:
+    """How a value is compared and hashed by some of its fields, and tells some of them: not a secret."""
+    fields: Callable[[object], object] = attrgetter(*compared) if compared else _nothing
 
     def equal(self: object, other: object) -> bool:
         if other.__class__ is not self.__class__:
@@ -45,11 +46,11 @@ def _methods(names: tuple[str, ...]) -> dict[str, Callable[..., Any]]:
     def hashed(self: object) -> int:
         return hash((self.__class__, fields(self)))
 
-    def told(self: object) -> str:
-        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+    def tell(self: object) -> str:
+        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in told)
         return f"{self.__class__.__qualname__.rsplit('>.', 1)[-1]}({shown})"
 
-    return {"__eq__": equal, "__hash__": hashed, "__repr__": told}
+    return {"__eq__": equal, "__hash__": hashed, "__repr__": tell}
 
 
 def _nothing(_: object) -> tuple[()]:

@@ -11,7 +11,7 @@ import pytest
 
 from orchestra.errors import Defect
 from orchestra.statemachine import limits, load, scheduling
-from orchestra.statemachine.commands import PauseWorker, StageDraft
+from orchestra.statemachine.commands import CancelTask, PauseWorker, RetryTask, StageDraft
 from orchestra.statemachine.ids import position_of
 from orchestra.statemachine.lifecycles import AttemptStatus, TaskStatus, Verb
 from orchestra.statemachine.moved_rows import (
@@ -162,6 +162,39 @@ def test_a_task_that_follows_two_is_promoted_once_when_both_end_together() -> No
     core.join(slots=4)
     complete_together(core, *(order.attempt_id for order in core.held()))
     assert promotions(core) == [5, 6]
+
+
+def test_one_that_is_over_does_not_keep_those_behind_it_from_being_let_go() -> None:
+    core = Core()
+    core.submit(stage("a", 3), stage("b", 3, pairwise=("a",)))
+    core.join(slots=3)
+    over = next(task for task in core.state.each(Task) if task.position == 4)
+    core.apply(CancelTask(over.id))
+    complete_together(core, *(order.attempt_id for order in core.held()))
+    assert promotions(core) == [5, 6]
+
+
+def test_one_that_stays_skipped_does_not_keep_those_behind_it_from_being_revived() -> None:
+    core = Core()
+    core.submit(stage("a", 3), stage("b", 1), stage("c", 3, pairwise=("a",), after=("b",)))
+    core.join(slots=4)
+    *first, last = (order.attempt_id for order in core.held())
+    core.report(first[0], Happening.FAILED)
+    complete_together(core, *first[1:])
+    core.report(last, Happening.FAILED)
+    b = next(task for task in core.state.each(Task) if task.position == 4)
+    core.apply(RetryTask(b.id))
+    core.report(core.held()[-1].attempt_id)
+    statuses = [task.status for task in core.state.each(Task) if task.position > 4]
+    assert statuses == [TaskStatus.SKIPPED, TaskStatus.LEASED, TaskStatus.LEASED]
+
+
+def test_what_comes_after_a_broken_stage_is_skipped_though_its_own_pair_still_runs() -> None:
+    core = Core()
+    core.submit(stage("a", 1), stage("b", 1), stage("c", 1, after=("a",), pairwise=("b",)))
+    core.join(slots=2)
+    core.report(core.held()[0].attempt_id, Happening.FAILED)
+    assert [task.status for task in core.state.each(Task)][2] is TaskStatus.SKIPPED
 
 
 def test_tasks_that_are_let_go_later_stand_before_those_behind_them() -> None:

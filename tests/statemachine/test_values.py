@@ -89,6 +89,19 @@ def test_a_class_inside_a_function_is_told_by_its_own_name() -> None:
     assert repr(Inner(3)) == "Inner(number=3)"
 
 
+def test_a_field_may_stay_untold_or_uncompared() -> None:
+    @value
+    class Door:
+        name: str
+        secret: str = attrs.field(default="", repr=False)
+        opened: int = attrs.field(default=0, eq=False)
+
+    assert repr(Door("d", "s3cret", 1)) == "Door(name='d', opened=1)"
+    assert Door("d", "s", 1) == Door("d", "s", 2)
+    assert hash(Door("d", "s", 1)) == hash(Door("d", "s", 2))
+    assert Door("d", "s") != Door("d", "t")
+
+
 def test_a_class_keeps_what_it_says_of_itself() -> None:
     assert repr(Secret("t")) == "Secret"
     assert Secret("t") != Secret("t")
