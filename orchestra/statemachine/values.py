@@ -36,7 +36,7 @@ else:
 
 def _methods(compared: tuple[str, ...], told: tuple[str, ...]) -> dict[str, Callable[..., Any]]:
     """How a value is compared and hashed by some of its fields, and tells some of them: not a secret."""
-    fields: Callable[[object], object] = attrgetter(*compared) if compared else _nothing
+    fields: Callable[[object], object] = attrgetter(*(compared or ("__class__",)))
 
     def equal(self: object, other: object) -> bool:
         if other.__class__ is not self.__class__:
@@ -51,7 +51,3 @@ def _methods(compared: tuple[str, ...], told: tuple[str, ...]) -> dict[str, Call
         return f"{self.__class__.__qualname__.rsplit('>.', 1)[-1]}({shown})"
 
     return {"__eq__": equal, "__hash__": hashed, "__repr__": tell}
-
-
-def _nothing(_: object) -> tuple[()]:
-    return ()

@@ -17,6 +17,7 @@ import apsw
 from orchestra.errors import Malformed, StoreFailed
 from orchestra.ports import Batch, Loaded, Log, LogRead, Moved, Rows, Story
 from orchestra.statemachine.records import Record
+from orchestra.storage import log_length
 from orchestra.storage import sqlite_files as files
 from orchestra.storage import sqlite_reads as reads
 from orchestra.storage.codec import RowCodec
@@ -34,6 +35,9 @@ HERE_RUN = 64
 A batch of so few rows and entries of the story is committed in the event loop itself while the medium is quick: handing it to a thread and
 back costs as much as a quick flush. After one that took longer than 2 ms, and every 64, the thread measures the medium anew.
 """
+
+LAID_OUT = -1
+"""In the place of a count: the log has its length, or does without."""
 
 
 class SqliteStore:
@@ -56,6 +60,8 @@ class SqliteStore:
         self._writer: Connection | None = None
         self._reader: Connection | None = None
         self._failed = False
+        self._entries = LAID_OUT if durability == "normal" else 0
+        """Rows and entries of the story until the log was given its length, which ``normal`` does without: it seldom flushes the log."""
         self._here = 0
         """Small batches that may still be committed in the event loop before the medium is timed in the thread again."""
         self._writing = anyio.CapacityLimiter(1)
@@ -153,6 +159,7 @@ class SqliteStore:
             full = files.is_full(self._writer, error)
             raise StoreFailed(f"{self.path}: {error}", full=full) from error
         self._failed = False
+        self._entries = LAID_OUT if self._durability == "normal" else 0
 
     def _failure(self, connection: Connection, error: apsw.Error) -> StoreFailed:
         """What the medium said. Unless it is only full or locked, nothing is committed until the next `load`."""
@@ -195,6 +202,7 @@ class SqliteStore:
             self._here > 0
             and len(batch.puts) + len(batch.story) <= HERE_ENTRIES_MAX
             and not batch.logs
+            and self._entries <= log_length.ENTRIES_BEFORE
         ):
             await anyio.lowlevel.checkpoint_if_cancelled()
             began_s = time.perf_counter()
@@ -209,6 +217,9 @@ class SqliteStore:
         self._commit(batch)
         quick = time.perf_counter() - began_s < HERE_S_MAX / 2
         self._here = HERE_RUN if quick else 0
+        if self._entries > log_length.ENTRIES_BEFORE and self._writer is not None:
+            self._entries = LAID_OUT
+            log_length.lay_out_log(self._writer, self.path, self._disk)
 
     def _commit(self, batch: Batch) -> None:
         if self._failed:
@@ -219,6 +230,8 @@ class SqliteStore:
             write(writer, prepared)
         except apsw.Error as error:
             raise self._failure(writer, error) from error
+        if self._entries != LAID_OUT:
+            self._entries += len(batch.puts) + len(batch.story)
 
     async def rows(self, query: Rows) -> tuple[Record, ...]:
         """A page of committed rows."""

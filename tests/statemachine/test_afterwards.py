@@ -289,6 +289,25 @@ def test_what_was_retried_by_hand_in_a_job_that_had_stopped_survives_a_restart()
     assert (job.status, job.counts) == ("failed", {"failed": 2, "cancelled": 2})
 
 
+def test_what_was_retried_before_the_last_stop_was_confirmed_survives_a_restart() -> None:
+    core = Core()
+    core.join(slots=2)
+    stage = StageDraft("a", "app", over=Span(0, 3))
+    core.apply(SubmitJob("stops", (stage,), on_failure=OnFailure.STOP))
+    first, second = core.held()
+    third = max(task.id for task in core.state.each(Task))
+    core.report(first.attempt_id, Happening.FAILED, message="no")
+    core.settle()
+    core.advance(1)
+    core.apply(RetryTask(third))
+    core.advance(1)
+    core.report(second.attempt_id, Happening.STOPPED)
+    core.state = load(rows_of(core.state), core.now_ms)
+    core.settle()
+    found = [task.status for task in sorted(core.state.each(Task), key=lambda task: task.id)]
+    assert found == ["failed", "cancelled", "leased"]
+
+
 def test_what_waits_again_for_a_retried_task_survives_a_restart() -> None:
     core = Core()
     core.join()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from unittest import mock
 
 import attrs
 import pytest
@@ -63,6 +64,23 @@ def test_equal_fields_of_one_class_are_equal() -> None:
 @pytest.mark.parametrize("other", [Two(2), Two(1, "y"), One(1), (1, "x"), None])
 def test_anything_else_is_not_equal(other: object) -> None:
     assert Two(1) != other
+
+
+def test_another_kind_of_thing_may_say_that_it_is_equal() -> None:
+    @value
+    class Number:
+        number: int
+
+    assert Number(1) == mock.ANY
+
+
+def test_without_fields_all_are_equal() -> None:
+    @value
+    class Nothing:
+        pass
+
+    assert Nothing() == Nothing()
+    assert len({Nothing(), Nothing(), Empty()}) == 2
 
 
 def test_classes_with_the_same_fields_differ_in_their_hash_too() -> None:

@@ -51,6 +51,20 @@ def test_no_cut_loses_or_damages_anything(name: str) -> None:
     assert 0 < tally.distinct < tally.images
 
 
+def test_the_log_is_given_its_length_in_the_scenario_of_that_name() -> None:
+    with workshop() as folder:
+        recorded = anyio.run(partial(record, SCENARIOS["lengthened"], SEED, folder))
+    length = 32 + 16 * (24 + 4_096)
+    longer = [
+        each
+        for each in recorded.tape
+        if each.kind is Kind.WRITE
+        and each.content.count(0) == len(each.content)
+        and each.offset + len(each.content) == length
+    ]
+    assert longer
+
+
 def test_no_cut_loses_anything_where_names_change_in_order() -> None:
     assert tried("first_start", FileSystem.ORDERED).broken == ()
     assert tried("return_to_old", FileSystem.ORDERED).broken == ()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from unittest import mock
@@ -18,7 +18,7 @@ from orchestra.statemachine.commands import (
     Reconfigure,
     SubmitJob,
 )
-from orchestra.storage import sqlite_files
+from orchestra.storage import log_length, sqlite_files
 from orchestra.storage.migrations import LATEST
 from orchestra.testing.power_loss.operations import Kind
 from orchestra.testing.power_loss.play import STORE_NAME, Play
@@ -29,9 +29,17 @@ DAY_MS = 86_400_000
 Scenario = Callable[[Play], Awaitable[None]]
 
 
-def small_log(pages: int = 12) -> AbstractContextManager[object]:
-    """The write-ahead log is moved into the file after a few pages already, so that a short scenario meets it many times."""
-    return mock.patch.object(sqlite_files, "CHECKPOINT_PAGES", pages)
+@contextmanager
+def small_log(pages: int = 12, entries: int = 1_000) -> Generator[None]:
+    """
+    The write-ahead log is moved into the file after a few pages already, so that a short scenario meets it many times; it is given its
+    length after so many entries.
+    """
+    with (
+        mock.patch.object(sqlite_files, "CHECKPOINT_PAGES", pages),
+        mock.patch.object(log_length, "ENTRIES_BEFORE", entries),
+    ):
+        yield
 
 
 async def first_start(play: Play) -> None:
@@ -109,6 +117,22 @@ async def killed(play: Play) -> None:
                 await server.submit(2, at_once=False)
                 await server.work(1)
                 play.disk.kill()
+        async with play.serving() as server:
+            await server.submit(1)
+
+
+async def lengthened(play: Play) -> None:
+    """The log is given its full length at once, filled, moved and begun anew, and taken over by a new process."""
+    with small_log(pages=16, entries=10):
+        async with play.serving() as server:
+            for _ in range(2):
+                await server.submit(2, at_once=False)
+                await server.work(1)
+            play.disk.kill()
+        async with play.serving() as server:
+            for _ in range(2):
+                await server.submit(2, tasks=2)
+                await server.work(1)
         async with play.serving() as server:
             await server.submit(1)
 
@@ -198,6 +222,7 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
             checkpoints,
             reopening,
             killed,
+            lengthened,
             backups,
             migration,
             return_to_old,

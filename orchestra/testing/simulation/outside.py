@@ -18,7 +18,7 @@ import attrs
 
 from orchestra.config import Address
 from orchestra.engines import context as engine_context
-from orchestra.storage import sqlite, sqlite_files
+from orchestra.storage import log_length, sqlite, sqlite_files
 from orchestra.testing.simulation.asyncio_wires import Port
 from orchestra.testing.simulation.disk import Disk
 from orchestra.testing.simulation.drive import Drive
@@ -61,6 +61,7 @@ def real_store(world: World, disk: Disk) -> Generator[None]:
     with (
         mock.patch.object(sqlite, "time", _DriveTime(world, disk.drive)),
         mock.patch.object(sqlite_files, "CHECKPOINT_PAGES", disk.checkpoint_pages),
+        mock.patch.object(log_length, "ENTRIES_BEFORE", disk.entries_before),
     ):
         yield
 

@@ -27,8 +27,11 @@ from orchestra.testing.simulation.truth import Truth
 
 T = TypeVar("T")
 
-CHECKPOINT_PAGES = (12, 60, 4_000)
+CHECKPOINT_PAGES = (12, 60, 400)
 """After so many pages the log is moved into the file: a few commits, some dozens, or never in a simulation."""
+
+ENTRIES_BEFORE = (10, 100, 1_000)
+"""After so many rows and entries of the story the log is given its length."""
 
 OPERATIONS_MAX = 120
 """A planned cut or fault comes within so many operations: some commits, or a start with its recovery."""
@@ -51,6 +54,7 @@ class SqliteDisk:
         rng = self.rng = Random(f"sqlite {seed}")
         self.commits = 0
         self.checkpoint_pages = rng.choice(CHECKPOINT_PAGES)
+        self.entries_before = Random(f"log {seed}").choice(ENTRIES_BEFORE)
         self.crashes: list[tuple[int, bool]] = []
         self.truth = truth
         self.accepted: list[Batch] = []
