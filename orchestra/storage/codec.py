@@ -121,20 +121,17 @@ class RowCodec:
             raise Defect(f"{kind} {record.id!r} can not be stored: {error}") from error
         return _HEADER.pack(version, zlib.crc32(payload, seed)) + payload
 
-    def decode(self, kind: str, id: str, body: bytes) -> Record:
+    def decode(self, kind: str, id: str, body: object) -> Record:
         """
-        The record that was stored under ``kind`` and ``id``, upgraded to the present version.
+        The record that was stored under ``kind`` and ``id``, upgraded to the present version. ``body`` is what the database gives.
 
         Raises:
             Unreadable: The row is damaged, of a version that is not known, or not of this id.
         """
-        if len(body) < _HEADER.size:
-            raise Unreadable(kind, id, f"cut off after {len(body)} bytes")
-        version, checksum = _HEADER.unpack_from(body)
+        version, checksum, payload = _parts(kind, id, body)
         seed = self._seeds.get((kind, version))
         if seed is None:
             raise Unreadable(kind, id, f"version {version} is not known here")
-        payload = memoryview(body)[_HEADER.size :]
         if zlib.crc32(payload, seed) != checksum:
             raise Unreadable(kind, id, "the checksum does not fit")
         try:
@@ -159,6 +156,16 @@ class RowCodec:
         return decode
 
 
+def _parts(kind: str, id: str, body: object) -> tuple[int, int, memoryview]:
+    """Version, checksum and the rest of a stored row. A damaged page can hold what the schema forbids, such as no value at all."""
+    if not isinstance(body, bytes):
+        raise Unreadable(kind, id, f"{type(body).__name__} in the place of bytes")
+    if len(body) < _HEADER.size:
+        raise Unreadable(kind, id, f"cut off after {len(body)} bytes")
+    version, checksum = _HEADER.unpack_from(body)
+    return version, checksum, memoryview(body)[_HEADER.size :]
+
+
 def encode_story(story: Sequence[Moved]) -> bytes:
     """The stored form of consecutive story entries. Their numbers follow from the first one's, which is the key."""
     told = Told.of(story)
@@ -169,18 +176,15 @@ def encode_story(story: Sequence[Moved]) -> bytes:
     return _HEADER.pack(_STORY_VERSION, zlib.crc32(payload)) + payload
 
 
-def decode_story(first: int, body: bytes) -> list[Moved]:
+def decode_story(first: int, body: object) -> list[Moved]:
     """
-    The entries that `encode_story` wrote, numbered from ``first`` on.
+    The entries that `encode_story` wrote, numbered from ``first`` on. ``body`` is what the database gives.
 
     Raises:
         Unreadable: The segment is damaged.
     """
     id = str(first)
-    if len(body) < _HEADER.size:
-        raise Unreadable("story", id, f"cut off after {len(body)} bytes")
-    version, checksum = _HEADER.unpack_from(body)
-    payload = memoryview(body)[_HEADER.size :]
+    version, checksum, payload = _parts("story", id, body)
     if version != _STORY_VERSION:
         raise Unreadable("story", id, f"version {version} is not known here")
     if zlib.crc32(payload) != checksum:

@@ -136,7 +136,7 @@ def _quarantine(connection: Connection, bad: list[BadRow]) -> None:
         for row in bad:
             connection.execute(
                 "INSERT OR REPLACE INTO quarantine (kind, id, body, problem)"
-                " SELECT kind, ?3, body, ?4 FROM rows WHERE kind = ?1 AND id = CAST(?2 AS TEXT)",
+                " SELECT kind, ?3, CAST(coalesce(body, '') AS BLOB), ?4 FROM rows WHERE kind = ?1 AND id = CAST(?2 AS TEXT)",
                 (row.kind, row.key, row.finding.id, row.finding.problem),
             )
             connection.execute(

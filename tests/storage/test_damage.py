@@ -301,6 +301,49 @@ async def test_a_damaged_segment_of_the_story_is_passed_over(whole: Path, tmp_pa
     assert any("story 1" in problem for problem in check_file(path))
 
 
+def against_the_schema(whole: Path, folder: Path, table: str, where: str, held: object) -> str:
+    """A copy of the file in which bodies are what the schema forbids, as a damaged page can have it."""
+    path = str(shutil.copy(whole, folder / "store.db"))
+    connection = apsw.Connection(path)
+    ((text,),) = connection.execute("SELECT sql FROM sqlite_schema WHERE name = ?", (table,))
+    free = text.replace("body BLOB NOT NULL", "body").replace(", STRICT", "").replace(" STRICT", "")
+    for schema in (free, text):
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("UPDATE sqlite_schema SET sql = ? WHERE name = ?", (schema, table))
+        connection.close()
+        connection = apsw.Connection(path)
+        if schema is free:
+            connection.execute(f"UPDATE {table} SET body = ? WHERE {where}", (held,))  # noqa: S608  of this test
+            assert connection.changes() == 1
+    connection.close()
+    return path
+
+
+@pytest.mark.parametrize("held", [None, 7, 1.5, "text"])
+async def test_what_the_schema_forbids_is_named_like_any_damage(
+    whole: Path, tmp_path: Path, held: object
+) -> None:
+    task = first_of("task")
+    path = against_the_schema(whole, tmp_path, "rows", f"id = '{task.id}'", held)
+    assert any("in the place of bytes" in each for each in check_file(path))
+    loaded = await loaded_twice(path)
+    assert ("task", task.id) in named(loaded)
+
+
+@pytest.mark.parametrize("held", [None, 7, 1.5, "text"])
+async def test_a_segment_that_the_schema_forbids_is_passed_over(
+    whole: Path, tmp_path: Path, held: object
+) -> None:
+    path = against_the_schema(whole, tmp_path, "story", "first = 1", held)
+    assert any("in the place of bytes" in each for each in check_file(path))
+    store = await SqliteStore.open(path)
+    try:
+        await store.load()
+        assert all(moved.number > 1 for moved in await store.story(Story()))
+    finally:
+        await store.aclose()
+
+
 def test_an_unreadable_end_of_an_old_attempt_leaves_its_job_alone() -> None:
     job = samples.job(7)
     rows = samples.parts(job.id)
