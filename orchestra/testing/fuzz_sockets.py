@@ -379,5 +379,7 @@ def _codes(frames: bytes) -> set[int]:
         found.update(
             int.from_bytes(frames[at + skip : at + skip + 2], "big") for skip in (2, 4, 6, 8, 10)
         )
+        mask, masked = frames[at + 2 : at + 4], frames[at + 6 : at + 8]
+        found.add(int.from_bytes(bytes(a ^ b for a, b in zip(mask, masked, strict=False)), "big"))
         at = frames.find(b"\x88", at + 1)
     return found

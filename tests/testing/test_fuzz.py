@@ -7,8 +7,9 @@ from typing import Any
 import attrs
 import pytest
 
-from orchestra.testing import fuzz_worlds
+from orchestra.testing import fuzz_sockets, fuzz_worlds
 from orchestra.testing.fuzz import GROWTH_BYTES_MAX, FuzzBroken, World, fuzz
+from orchestra.testing.fuzz_sockets import FrameWorld
 from orchestra.testing.fuzz_surfaces import SURFACES, reader
 from orchestra.transports.guard_websocket import GuardedWebsocket
 
@@ -92,6 +93,18 @@ def test_frames_that_are_read_differently_in_pieces_are_found(
     monkeypatch.setattr(GuardedWebsocket, "data_received", deaf)
     with pytest.raises(FuzzBroken, match="in pieces"):
         fuzz(SURFACES["frames"], inputs=INPUTS, seed=1)
+
+
+def test_a_code_that_the_peer_said_under_a_mask_may_be_repeated() -> None:
+    mask, code = b"rtbe", 4_864
+    masked = bytes(a ^ b for a, b in zip(code.to_bytes(2, "big"), mask, strict=False))
+    assert not FrameWorld().feed(b"\x0b\x88\x82" + mask + masked)
+
+
+def test_a_code_that_nobody_said_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fuzz_sockets, "CODES", frozenset({1_000}))
+    with pytest.raises(FuzzBroken, match="ended with 1002"):
+        FrameWorld().feed(b"\x08\xff\xff\xff")
 
 
 def test_a_server_error_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
