@@ -79,7 +79,7 @@ class StageTally:
 
 @attrs.define(slots=True)
 class Running:
-    """A task that runs: since when, and how far it says it is."""
+    """A task that runs: since when, as which attempt (0: not seen yet), and how far that says it is."""
 
     position: int
     since_ms: int
@@ -99,6 +99,8 @@ class Board:
         self.number = 0
         """The cursor of the last entry seen."""
         self._statuses: dict[int, TaskStatus] = {}
+        self._attempts: dict[int, int] = {}
+        """The newest attempt at each task of which the story told."""
 
     def open(self, view: JobView) -> None:
         """Begin with a job, or see it anew; tasks that are known stay."""
@@ -147,9 +149,11 @@ class Board:
         return " ".join(word for word in words if word)
 
     def progressed(self, push: ProgressSeen) -> None:
-        """An attempt told how far it is."""
+        """An attempt told how far it is. Of one that is not the task's newest any more it is passed over."""
         running = self.running.get(ids.position_of(push.attempt_id))
-        if running is not None:
+        attempt = ids.attempt_number_of(push.attempt_id)
+        if running is not None and attempt >= running.attempt:
+            running.attempt = attempt
             running.fraction, running.message = push.fraction, push.message
 
     def moved(self, moved: Moved) -> Change | None:
@@ -157,6 +161,8 @@ class Board:
         self.number = max(self.number, moved.number)
         if moved.kind == "job" and self.view is not None:
             return self._job_moved(self.view, moved)
+        if moved.kind == "attempt" and moved.verb == Verb.START:
+            self._attempts[ids.position_of(moved.id)] = ids.attempt_number_of(moved.id)
         if moved.kind == "task":
             return self._task_moved(moved)
         return None
@@ -179,7 +185,7 @@ class Board:
         running = self.running.get(position)
         self._set(position, status)
         if status is TaskStatus.RUNNING:
-            self.running[position] = Running(position, moved.at_ms, 0)
+            self.running[position] = Running(position, moved.at_ms, self._attempts.get(position, 0))
         elif status is not TaskStatus.CANCELLING:
             self.running.pop(position, None)
         if status is TaskStatus.BACKOFF or (moved.verb == Verb.RETRY and moved.source != "backoff"):

@@ -18,6 +18,8 @@ from orchestra.ports import (
 )
 from orchestra.statemachine import ids, limits
 from orchestra.statemachine.effects import Effect
+from orchestra.statemachine.replies import ReportsAnswered
+from orchestra.statemachine.reports import AttemptsReported, Happening
 from orchestra.statemachine.story import Told
 from orchestra.waiting import EventWaiter, Waiter
 
@@ -177,9 +179,13 @@ class Feed:
                 for mailbox in self._jobs[job_id]:
                     mailbox.put(pushes)
 
-    def tell_progress(self, seen: ProgressSeen) -> None:
-        """Publish soft progress."""
-        for mailbox in self._all:
-            mailbox.put((seen,))
-        for mailbox in self._jobs.get(ids.job_of(seen.attempt_id), ()):
-            mailbox.put((seen,))
+    def tell_progress(self, told: AttemptsReported, answered: ReportsAnswered) -> None:
+        """Publish soft progress, of the reports that were taken: a worker that lost its lease goes on telling for a while."""
+        for report, ignored in zip(told.reports, answered.ignored, strict=True):
+            if report.happening is not Happening.PROGRESS or ignored:
+                continue
+            seen = ProgressSeen(report.attempt_id, *report.progress)
+            for mailbox in self._all:
+                mailbox.put((seen,))
+            for mailbox in self._jobs.get(ids.job_of(seen.attempt_id), ()):
+                mailbox.put((seen,))

@@ -26,7 +26,6 @@ from orchestra.ports import (
     LogChunk,
     LogRead,
     Moved,
-    ProgressSeen,
     Push,
     Seeds,
     Store,
@@ -53,8 +52,8 @@ from orchestra.statemachine import (
 from orchestra.statemachine.commands import Command, Tick
 from orchestra.statemachine.queries import ListJobs, Query
 from orchestra.statemachine.records import Record
-from orchestra.statemachine.replies import JobPage, Overview
-from orchestra.statemachine.reports import AttemptsReported, Happening
+from orchestra.statemachine.replies import JobPage, Overview, ReportsAnswered
+from orchestra.statemachine.reports import AttemptsReported
 from orchestra.statemachine.state import recall
 from orchestra.statemachine.story import Entry, Told
 from orchestra.waiting import Bell, Waiter, waiter_kind
@@ -274,7 +273,7 @@ class Orchestrator:
         if isinstance(reply, OrchestraError):
             raise reply
         if isinstance(command, AttemptsReported):
-            self._publish_progress(command)
+            self._feed.tell_progress(command, cast("ReportsAnswered", reply))
         return cast("R", reply)
 
     async def _put(self, ask: Ask) -> object:
@@ -287,12 +286,6 @@ class Orchestrator:
         self._wake.ring()
         await ask.done.wait()
         return ask.reply
-
-    def _publish_progress(self, command: AttemptsReported) -> None:
-        for report in command.reports:
-            if report.happening is Happening.PROGRESS:
-                seen = ProgressSeen(report.attempt_id, report.fraction, report.message)
-                self._feed.tell_progress(seen)
 
     def _answered(self, query: Query[object]) -> object:
         """The answer from memory, or the refusal, as a value."""

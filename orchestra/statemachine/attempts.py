@@ -76,8 +76,7 @@ def _progress(tx: Transaction, attempt: Attempt, report: AttemptReport) -> str:
     known = attempt.id in tx.state.progress
     if not known and len(tx.state.progress) >= limits.PROGRESS_MAX:
         return "too many attempts tell their progress"
-    fraction = min(max(report.fraction, 0.0), 1.0)
-    tx.state.progress[attempt.id] = Progress(fraction, report.message[:200], tx.now_ms)
+    tx.state.progress[attempt.id] = Progress(*report.progress, tx.now_ms)
     return ""
 
 

@@ -87,3 +87,8 @@ def task_of(attempt_id: str) -> str:
 def position_of(task_id: str) -> int:
     """The position inside a task's or attempt's id."""
     return decode(task_id[ROOT_CHARS + 1 : ROOT_CHARS + 5])
+
+
+def attempt_number_of(attempt_id: str) -> int:
+    """Which attempt at its task it is, counted from 1."""
+    return decode(attempt_id[ROOT_CHARS + 6 :])

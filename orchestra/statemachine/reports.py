@@ -38,6 +38,11 @@ class AttemptReport:
     signal: str = ""
     fraction: float = 0.0
 
+    @property
+    def progress(self) -> tuple[float, str]:
+        """How far it is, as it is shown: from 0 to 1, and a message that fits a line or two."""
+        return min(max(self.fraction, 0.0), 1.0), self.message[:200]
+
 
 @value
 class AttemptsReported(Command[ReportsAnswered]):

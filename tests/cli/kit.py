@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -99,8 +99,18 @@ def line_with(process: subprocess.Popen[bytes], wanted: str, stream: str = "stdo
             raise AssertionError(f"it ended without a line with {wanted!r}: {seen!r}")
 
 
-def on_terminal(*words: str, cwd: Path | None = None, **more: str) -> tuple[int, str]:
-    """Carry out a command that believes to have a terminal; its exit code and everything it drew."""
+def on_terminal(
+    *words: str,
+    cwd: Path | None = None,
+    looks: Callable[[str], object] = bool,
+    **more: str,
+) -> tuple[int, str]:
+    """
+    Carry out a command that believes to have a terminal; its exit code and everything it drew.
+
+    Args:
+        looks: Is shown what was drawn so far, each time that something is added to it.
+    """
     process, descriptor = pty.fork()
     if process == 0:
         os.chdir(cwd or ROOT)
@@ -116,6 +126,7 @@ def on_terminal(*words: str, cwd: Path | None = None, **more: str) -> tuple[int,
             if not piece:
                 break
             drawn += piece
+            looks(drawn.decode(errors="replace"))
         else:
             os.kill(process, signal.SIGKILL)
     finally:

@@ -73,6 +73,33 @@ def test_on_a_terminal_it_draws(tmp_path: Path) -> None:
     assert last[-1] == "results are in out"
 
 
+def test_on_a_terminal_it_draws_how_far_each_task_is(tmp_path: Path) -> None:
+    text = """\
+[project]
+name = "far"
+shared = "out"
+[stages.a]
+over = "1-2"
+argv = ["sh", "-c", "echo ::progress 0.25 a quarter of {item}; while [ ! -e {shared}/go ]; do sleep 0.05; done"]
+"""
+
+    def told(drawn: str, item: int) -> bool:
+        line = rf"1\.{item} a {item}  [0-9.]+s   25% a quarter of {item}"
+        return re.search(line, plain(drawn)) is not None
+
+    def looks(drawn: str) -> None:
+        # The tasks end when it is to be read how far both are, and would run on for ever if it never were.
+        if told(drawn, 1) and told(drawn, 2):
+            (tmp_path / "out" / "go").touch()
+
+    path = project(tmp_path, text)
+    code, drawn = on_terminal("run", path, "--slots", "2", cwd=tmp_path, looks=looks)
+    assert code == 0, drawn
+    last = plain(drawn).rpartition("━" * 32)[2]
+    assert "2/2" in last
+    assert "25%" not in last
+
+
 def test_no_color_is_honoured(tmp_path: Path) -> None:
     code, drawn = on_terminal("run", project(tmp_path, GOOD), cwd=tmp_path, NO_COLOR="1")
     assert code == 0, drawn
