@@ -152,6 +152,19 @@ class Defect(OrchestraError):
         self.story = story
 
 
+def shortage(error: BaseException) -> Unavailable | None:
+    """
+    What is told when there was no memory, or no thread, for what was asked; None when the error is another.
+
+    It passes, so it is no bug: asked again with the same key, the thing is done once.
+    """
+    # Python has no class of its own for a thread that the system refuses.
+    no_thread = isinstance(error, RuntimeError) and "start new thread" in str(error)
+    if no_thread or isinstance(error, MemoryError):
+        return Unavailable("memory is short just now")
+    return None
+
+
 def ensure(condition: object, message: str) -> None:
     """Raise `Defect` unless ``condition`` holds. Unlike ``assert`` it stays on under ``python -O``."""
     if not condition:

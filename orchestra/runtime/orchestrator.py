@@ -8,7 +8,7 @@ commit runs, the next asks gather, so its cost is shared by all that wait: group
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import TypeVar, cast
 
@@ -17,7 +17,14 @@ import anyio.abc
 import anyio.lowlevel
 import attrs
 
-from orchestra.errors import NotFound, OrchestraError, Rejected, StoreFailed, Unavailable
+from orchestra.errors import (
+    NotFound,
+    OrchestraError,
+    Rejected,
+    StoreFailed,
+    Unavailable,
+    shortage,
+)
 from orchestra.ports import (
     Batch,
     Clock,
@@ -122,9 +129,7 @@ class Orchestrator:
         finally:
             self._running = False
             self._feed.shut_all()
-            for ask in self._asks:
-                ask.reply = Unavailable("the orchestrator has stopped")
-                ask.done.ring()
+            self._tell_all(self._asks, Unavailable("the orchestrator has stopped"))
             self._asks.clear()
             if self._room is not None:
                 self._room.set()
@@ -170,24 +175,13 @@ class Orchestrator:
             self._room = None
         if self._reload and not await self._reloaded(asks):
             return
-        now_ms = self._clock.now_ms()
-        outcomes: list[tuple[Ask | None, Outcome]] = []
-        logs: list[LogChunk] = []
-        due_ms = next_deadline(self._state)
-        if due_ms is not None and max(due_ms, self._not_before_ms) <= now_ms:
-            tick = Stimulus(Tick(), now_ms, self._seeds.seed())
-            outcomes.append((None, step(self._state, tick)))
-        for ask in asks:
-            if ask.command is None:
-                logs.extend(ask.logs)
-                continue
-            if ask.recalled:
-                recall(self._state, ask.recalled)
-            stimulus = Stimulus(ask.command, now_ms, self._seeds.seed(), ask.principal, ask.key)
-            outcome = step(self._state, stimulus)
-            ask.reply = outcome.reply
-            outcomes.append((ask, outcome))
-        batch = self._batch(outcomes, logs)
+        try:
+            outcomes = self._stepped(asks)
+            batch = self._batch(outcomes, [chunk for ask in asks for chunk in ask.logs])
+        except MemoryError as error:
+            # A step that was cut off leaves memory as nobody meant it: what is stored counts.
+            self._load_again(asks, error)
+            return
         if batch is not None and not await self._commit(batch, asks):
             return
         for ask in asks:
@@ -199,6 +193,25 @@ class Orchestrator:
                 self._feed.give_orders(outcome.effects)
         if batch is not None:
             self._feed.tell(batch.story)
+
+    def _stepped(self, asks: list[Ask]) -> list[tuple[Ask | None, Outcome]]:
+        """Decide what is due and what is asked. Nothing of it is durable yet."""
+        now_ms = self._clock.now_ms()
+        outcomes: list[tuple[Ask | None, Outcome]] = []
+        due_ms = next_deadline(self._state)
+        if due_ms is not None and max(due_ms, self._not_before_ms) <= now_ms:
+            tick = Stimulus(Tick(), now_ms, self._seeds.seed())
+            outcomes.append((None, step(self._state, tick)))
+        for ask in asks:
+            if ask.command is None:
+                continue
+            if ask.recalled:
+                recall(self._state, ask.recalled)
+            stimulus = Stimulus(ask.command, now_ms, self._seeds.seed(), ask.principal, ask.key)
+            outcome = step(self._state, stimulus)
+            ask.reply = outcome.reply
+            outcomes.append((ask, outcome))
+        return outcomes
 
     def _batch(
         self, outcomes: list[tuple[Ask | None, Outcome]], logs: list[LogChunk]
@@ -226,9 +239,7 @@ class Orchestrator:
             with anyio.CancelScope(shield=True):
                 await self._store.commit(batch)
         except StoreFailed as failure:
-            self._reload = True
-            self._not_before_ms = self._clock.now_ms() + int(_RETRY_COMMIT_S * 1000)
-            self._tell_all(asks, failure)
+            self._load_again(asks, failure)
             return False
         except Unavailable as failure:
             self._tell_all(asks, failure)
@@ -243,14 +254,19 @@ class Orchestrator:
         """After a failed commit memory is ahead of the store: load again before anything else is decided."""
         try:
             await self._load()
-        except StoreFailed as failure:
-            self._not_before_ms = self._clock.now_ms() + int(_RETRY_COMMIT_S * 1000)
-            self._tell_all(asks, failure)
+        except (StoreFailed, MemoryError) as failure:
+            self._load_again(asks, failure)
             return False
         return True
 
+    def _load_again(self, asks: list[Ask], failure: StoreFailed | MemoryError) -> None:
+        """Before anything else is decided; those who wait are told why."""
+        self._reload = True
+        self._not_before_ms = self._clock.now_ms() + int(_RETRY_COMMIT_S * 1000)
+        self._tell_all(asks, shortage(failure) or failure)
+
     @staticmethod
-    def _tell_all(asks: list[Ask], failure: OrchestraError) -> None:
+    def _tell_all(asks: Iterable[Ask], failure: Exception) -> None:
         for ask in asks:
             ask.reply = failure
             ask.done.ring()
@@ -291,8 +307,8 @@ class Orchestrator:
         """The answer from memory, or the refusal, as a value."""
         try:
             return answer(self._state, query, self._clock.now_ms())
-        except Rejected as refusal:
-            return refusal
+        except (Rejected, MemoryError) as refusal:
+            return shortage(refusal) or refusal
 
     async def answer(self, query: Query[R]) -> R:
         """Know something; see `ports.Asker.answer`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -14,7 +15,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import apsw
 
-from orchestra.errors import Malformed, StoreFailed
+from orchestra.errors import Malformed, StoreFailed, shortage
 from orchestra.ports import Batch, Loaded, Log, LogRead, Moved, Rows, Story
 from orchestra.statemachine.records import Record
 from orchestra.storage import log_length
@@ -38,6 +39,16 @@ back costs as much as a quick flush. After one that took longer than 2 ms, and e
 
 LAID_OUT = -1
 """In the place of a count: the log has its length, or does without."""
+
+
+async def _in_thread(work: Callable[[], T], limiter: anyio.CapacityLimiter | None = None) -> T:
+    """Do it in a thread. Raises `StoreFailed` when the system gives none; then nothing was done."""
+    try:
+        return await anyio.to_thread.run_sync(work, limiter=limiter)
+    except RuntimeError as error:
+        if shortage(error) is None:
+            raise
+        raise StoreFailed(str(error)) from error
 
 
 class SqliteStore:
@@ -178,8 +189,8 @@ class SqliteStore:
         async with self._writing:
             if self._failed and not self._closed:
                 async with self._reading:
-                    await anyio.to_thread.run_sync(self._reopen)
-            return await anyio.to_thread.run_sync(self._load)
+                    await _in_thread(self._reopen)
+            return await _in_thread(self._load)
 
     def _load(self) -> Loaded:
         writer = self._usable(self._writer)
@@ -209,7 +220,7 @@ class SqliteStore:
             self._commit(batch)
             self._here -= 1 + (HERE_RUN if time.perf_counter() - began_s > HERE_S_MAX else 0)
             return
-        await anyio.to_thread.run_sync(self._timed_commit, batch, limiter=self._writing)
+        await _in_thread(partial(self._timed_commit, batch), self._writing)
 
     def _timed_commit(self, batch: Batch) -> None:
         """In the thread. A medium that is quick there may be trusted in the event loop for a while."""
@@ -225,11 +236,13 @@ class SqliteStore:
         if self._failed:
             raise StoreFailed(f"{self.path} failed before; load it again")
         writer = self._usable(self._writer)
-        prepared = PreparedBatch(batch, self._codec)
         try:
-            write(writer, prepared)
+            write(writer, PreparedBatch(batch, self._codec))
         except apsw.Error as error:
             raise self._failure(writer, error) from error
+        except MemoryError as error:
+            self._failed = True  # it may be stored or not
+            raise StoreFailed(f"{self.path}: no memory to write it") from error
         if self._entries != LAID_OUT:
             self._entries += len(batch.puts) + len(batch.story)
 
@@ -255,7 +268,7 @@ class SqliteStore:
                 except apsw.Error as error:
                     raise StoreFailed(f"{self.path}: {error}") from error
 
-        return await anyio.to_thread.run_sync(run, limiter=self._reading)
+        return await _in_thread(run, self._reading)
 
     async def backup(self, target: str) -> None:
         """

@@ -29,7 +29,7 @@ from starlette.applications import Starlette
 
 from orchestra.dialects.refusals import BodyTooLong, BodyTooSlow, MethodRefused, RouteUnknown
 from orchestra.dialects.wire import PING_S, Channel, Dialect, Route, WireRequest, WireResponse
-from orchestra.errors import Defect, Forbidden, OrchestraError
+from orchestra.errors import Defect, Forbidden, OrchestraError, shortage
 from orchestra.ports import Asker, Push
 from orchestra.transports.asking import AskerSource, put
 from orchestra.transports.auth import Authoriser, Principal
@@ -167,8 +167,12 @@ class HttpApp(Starlette):
             if isinstance(error, Defect):
                 LOG.exception("%s failed", mounted.route.name)
             response = mounted.dialect.refuse(error)
-        except Exception:
-            await _respond(send, method, mounted.dialect.refuse(Defect("a bug")))
+        except Exception as error:
+            scarce = shortage(error)
+            await _respond(send, method, mounted.dialect.refuse(scarce or Defect("a bug")))
+            if scarce is not None:
+                LOG.warning("%s: %s", mounted.route.name, scarce)
+                return
             raise
         if response is not None:
             await _respond(send, method, response)

@@ -21,7 +21,7 @@ from orchestra.dialects.session import (
     Unsubscribe,
 )
 from orchestra.dialects.wire import Route
-from orchestra.errors import Defect, Forbidden, OrchestraError
+from orchestra.errors import Defect, Forbidden, OrchestraError, Unavailable, shortage
 from orchestra.ports import Asker
 from orchestra.statemachine.reports import Heartbeat
 from orchestra.transports.asking import put
@@ -229,8 +229,8 @@ class ChannelServer:
             if isinstance(error, Defect):
                 LOG.exception("%s failed", action.route)
             return self._session.refused(action.tag, error)
-        except Exception as bug:  # noqa: BLE001  # others are answered over the same connection
-            return self._session.refused(action.tag, _told_as_bug(action.route, bug))
+        except Exception as error:  # noqa: BLE001  # others are answered over the same connection
+            return self._session.refused(action.tag, _told(action.route, error))
 
     async def _watch(self, action: Subscribe, scope: anyio.CancelScope) -> None:
         tag, session = action.tag, self._session
@@ -252,7 +252,11 @@ def _is_beat(action: Put) -> bool:
     return isinstance(action.ask, Heartbeat)
 
 
-def _told_as_bug(route: str, bug: Exception) -> Defect:
-    """Keep a bug's inside in the log; the caller learns that there is one."""
-    LOG.error("%s failed", route, exc_info=bug)
+def _told(route: str, error: Exception) -> Defect | Unavailable:
+    """Keep a bug's inside in the log; the caller learns that there is one, or that memory was short."""
+    scarce = shortage(error)
+    if scarce is not None:
+        LOG.warning("%s: %s", route, scarce)
+        return scarce
+    LOG.error("%s failed", route, exc_info=error)
     return Defect("a bug")

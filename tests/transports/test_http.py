@@ -221,6 +221,19 @@ async def test_a_bug_is_told_without_its_inside_and_raised(far: FarEnd) -> None:
     assert b"inside" not in peer.reply.body
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't start new thread")])
+async def test_want_of_memory_is_no_bug(far: FarEnd, error: Exception) -> None:
+    def fail(_request: Any, _answer: Any) -> WireResponse:
+        raise error
+
+    bad = Route("Bad", "GET", "/bad", lambda _r: GetOverview(), fail, Role.VIEWER)
+    app = http_app(far, [attrs.evolve(native_dialect(), routes=(bad,))])
+    reply = await asked(far, "GET", "/bad", app=app)
+    assert reply.status == 503
+    assert reply.problem["code"] == "unavailable"
+    assert "retry-after" in reply.headers
+
+
 async def test_health_is_for_anyone(far: FarEnd) -> None:
     nobody = Principal("nobody", Role.ANYONE)
     reply = await asked(far, "GET", "/api/v1/health", principal=nobody)

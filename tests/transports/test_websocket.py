@@ -267,6 +267,23 @@ async def test_a_bug_in_one_question_leaves_the_others(far: FarEnd) -> None:
     assert "reply" in by_id[2]
 
 
+async def test_want_of_memory_is_no_bug(
+    far: FarEnd, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(_asker: object, _ask: object) -> object:
+        raise MemoryError
+
+    monkeypatch.setattr(websocket, "put", fail)
+    peer = Peer([ask_frame(1, GetOverview(), "").decode()])
+    heard: list[Any] = []
+    async with anyio.create_task_group() as group:
+        group.start_soon(run, far, peer)
+        heard = await peer.until(1)
+        peer.leave()
+    assert heard[0]["problem"]["status"] == 503
+    assert "memory is short" in caplog.text
+
+
 BEAT = Heartbeat("w1", 1)
 
 
