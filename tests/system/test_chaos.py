@@ -93,7 +93,7 @@ def found(
         words["server"] = (sys.executable, "-m", "tests.system.server", server)
     if worker:
         words["worker"] = (sys.executable, "-m", "tests.system.worker", worker)
-    kind = Kind(strike=strike, loses_workers=True)
+    kind = Kind(strike=strike)
     episode = Episode("control", 1, troubles)
     tally, folder = anyio.run(put_through, episode, kind, Plan(**words))
     shutil.rmtree(folder)
@@ -142,6 +142,7 @@ async def killed_unguarded(farm: Farm, rng: Random, tally: Tally) -> None:
     guardians = [each for victim in victims for each in psutil.Process(victim.child.pid).children()]
     for guardian in guardians:
         guardian.suspend()
+    farm.risk(victims)
     since_s = time.monotonic()
     for victim in victims:
         victim.child.kill()

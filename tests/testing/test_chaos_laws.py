@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import attrs
 import pytest
@@ -12,8 +13,9 @@ from orchestra.cli.entry import carry_out
 from orchestra.ports import Moved
 from orchestra.statemachine import ids
 from orchestra.statemachine.limits import RECEIPT_MS
-from orchestra.testing.chaos import laws
-from orchestra.testing.chaos.campaign import EPISODE, Episode, episodes
+from orchestra.testing.chaos import laws, troubles
+from orchestra.testing.chaos.campaign import EPISODE, KINDS, LASTING_MS, Episode, episodes, unjudged
+from orchestra.testing.chaos.farm import Farm, Plan
 from orchestra.testing.chaos.journal import Journal, Run, Told
 from orchestra.testing.chaos.laws import Evidence
 from orchestra.testing.chaos.tally import Tally, spread
@@ -63,6 +65,34 @@ def test_what_a_leaving_worker_hands_back_is_told_from_what_was_lost() -> None:
     for how, count in ((handed_back, 1), (lost, 0), (ended, 0)):
         story = [GOOD.story[0], how, *GOOD.story[2:]]
         assert laws.handed_back(attrs.evolve(GOOD, story=story)) == count
+
+
+def test_no_more_attempts_are_made_anew_than_were_at_risk() -> None:
+    assert laws.needless(GOOD, 1) == []
+    assert laws.needless(GOOD, 0) == ["1 attempts were made anew, 0 were at risk"]
+    handed_back = Moved(2, 0, "attempt", FIRST, "started", "stop", "stopped", "about to leave")
+    seen = attrs.evolve(GOOD, story=[GOOD.story[0], handed_back, *GOOD.story[2:]])
+    assert laws.needless(seen, 0) == []
+
+
+def test_each_absence_of_the_server_is_judged_by_its_own_length(tmp_path: Path) -> None:
+    plan = Plan(lease_ms=LASTING_MS)
+    farm, tally = Farm(tmp_path, plan, 1), Tally()
+    farm.workers = [SimpleNamespace(door=None)] * 6  # pyright: ignore[reportAttributeAccessIssue]  # counted, nothing else
+    assert (plan.away_s, Plan().away_s) == (5.0, 1.0)
+    troubles.was_away(farm, tally, plan.away_s + 0.1)
+    assert farm.at_risk == 6
+    assert unjudged({"drain": tally, "disk": Tally()}) == [
+        "drain: each of 1 absences of the server was too long to say that it may cost no attempt"
+    ]
+    troubles.was_away(farm, tally, plan.away_s - 0.1)
+    assert farm.at_risk == 6, "a short one excuses nothing"
+    assert unjudged({"drain": tally}) == []
+    assert [name for name, kind in KINDS.items() if kind.restarts] == [
+        "server-kill",
+        "calendar",
+        "drain",
+    ]
 
 
 def test_a_key_is_asked_for_anew_when_it_is_not_kept_any_more() -> None:

@@ -74,6 +74,7 @@ def chaos(
 
     tallies = anyio.run(go)
     broken = [f"{kind}: {each}" for kind, tally in tallies.items() for each in tally.broken]
+    broken += campaign.unjudged(tallies)
     evidence = Evidence(
         name="chaos",
         title="Real processes",

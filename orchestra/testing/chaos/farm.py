@@ -5,19 +5,26 @@ from __future__ import annotations
 import socket
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import anyio
 import attrs
 
+from orchestra.statemachine import limits
 from orchestra.testing.chaos.journal import Journal, Mark
 from orchestra.testing.chaos.processes import BOUND_S, LOOK_S, Child
 from orchestra.testing.chaos.proxy import Proxy, open_proxy
 from orchestra.testing.chaos.undertaker import living, mark_of
 
 ORCHESTRA = (sys.executable, "-m", "orchestra")
+
+SLOTS = 1
+"""Of each worker."""
+
+REACHED_S = 1.0
+"""A worker is answered again so long after the server's return: twice the longest pause between the tries of one that is busy."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -50,6 +57,17 @@ class Plan:
     worker: Sequence[str] = ORCHESTRA
     faked: Path | None = None
 
+    @property
+    def heartbeat_ms(self) -> int:
+        """Between two heartbeats of a worker."""
+        return min(limits.HEARTBEAT_MS, self.lease_ms // 3)
+
+    @property
+    def away_s(self) -> float:
+        """A server that is away for less costs no attempt: lease - margin - beat of a worker, which then has to reach it."""
+        margin_ms = min(limits.FENCE_MARGIN_MS, self.lease_ms // 3)
+        return (self.lease_ms - margin_ms - self.heartbeat_ms) / 1_000 - REACHED_S
+
 
 @attrs.define(slots=True, eq=False)
 class Worker:
@@ -79,6 +97,7 @@ class Farm:
         journal: What programs and clients wrote down.
         ready_s: When the server last said that it serves (`time.monotonic`).
         starts: How often the server was started.
+        at_risk: How many attempts troubles may have cost: as many as the workers had slots that they struck.
     """
 
     def __init__(self, folder: Path, plan: Plan, seed: int) -> None:
@@ -91,6 +110,7 @@ class Farm:
         self.server: Child | None = None
         self.ready_s = 0.0
         self.starts = 0
+        self.at_risk = 0
         self.workers: list[Worker] = []
         self.ever: list[Worker] = []
         self.clients: dict[str, Child] = {}
@@ -117,7 +137,7 @@ class Farm:
         words += ["--listen", f"127.0.0.1:{self.port}", "--local-worker", "0", "--json"]
         env = {
             "ORCHESTRA_LEASE_MS": str(self.plan.lease_ms),
-            "ORCHESTRA_HEARTBEAT_MS": str(min(2_000, self.plan.lease_ms // 3)),
+            "ORCHESTRA_HEARTBEAT_MS": str(self.plan.heartbeat_ms),
         }
         self.server = self._start("server", words, env)
         await self.server.first_line()
@@ -132,7 +152,7 @@ class Farm:
         folder = self.folder / f"place-{self._joined}"
         scheme = "ws" if self._joined % 2 else "http"
         words = [*self.plan.worker, "worker", f"{scheme}://127.0.0.1:{door.port}"]
-        words += ["--name", name, "--slots", "1", "--folder", str(folder)]
+        words += ["--name", name, "--slots", str(SLOTS), "--folder", str(folder)]
         worker = Worker(name, folder, door, self._start(f"place-{self._joined}", words, {}))
         self.workers.append(worker)
         self.ever.append(worker)
@@ -169,6 +189,10 @@ class Farm:
     def clock_of(self, name: str) -> Path:
         """The file that says how far the clock of a process is off."""
         return self.folder / f"{name}.clock"
+
+    def risk(self, workers: Iterable[Worker]) -> None:
+        """What these workers have in hand may be lost: an attempt for each slot, which is given no other before the loss is known."""
+        self.at_risk += SLOTS * len(tuple(workers))
 
     async def at_work(self) -> None:
         """Wait until every worker has begun something. Raises RuntimeError when a process died instead."""

@@ -180,5 +180,11 @@ def handed_back(seen: Evidence) -> int:
     )
 
 
+def needless(seen: Evidence, at_risk: int) -> list[str]:
+    """No more attempts are made anew than were in hand where a worker was lost: at most one for each of its slots."""
+    anew = further_attempts(seen) - handed_back(seen)
+    return [f"{anew} attempts were made anew, {at_risk} were at risk"] if anew > at_risk else []
+
+
 ALWAYS = (lost, doubled, not_ended_once, told_otherwise, gone_back, begun_twice, wrong_results)
 """What holds whatever happened."""

@@ -23,7 +23,13 @@ from orchestra.testing.chaos.journal import Mark
 from orchestra.testing.chaos.processes import BOUND_S, Child
 from orchestra.testing.chaos.proxy import HOST
 from orchestra.testing.chaos.tally import SERVER_S, Tally
-from orchestra.testing.chaos.troubles import AWAY, MOMENT_S, WORK_AFTER_SERVER, resumed
+from orchestra.testing.chaos.troubles import (
+    AWAY,
+    MOMENT_S,
+    WORK_AFTER_SERVER,
+    resumed,
+    was_away,
+)
 from orchestra.testing.chaos.undertaker import SMALL
 
 DISK_BYTES = 64 * 1024 * 1024
@@ -128,6 +134,7 @@ async def disk(farm: Farm, rng: Random, tally: Tally) -> None:
     await anyio.sleep(rng.uniform(0, MOMENT_S))
     since = farm.journal.mark()
     fill(farm)
+    farm.risk(farm.workers)
     tally.counts["times a client was refused because the disk is full"] += await refused(
         farm, since
     )
@@ -151,6 +158,7 @@ async def memory(farm: Farm, rng: Random, tally: Tally) -> None:
     await anyio.sleep(rng.uniform(0, MOMENT_S))
     server = farm.running_server
     process = psutil.Process(server.pid)
+    farm.risk(farm.workers)
     taken = process.memory_info().vms
     process.rlimit(psutil.RLIMIT_AS, (taken + ROOM_BYTES, psutil.RLIM_INFINITY))
     async with anyio.create_task_group() as group:
@@ -251,6 +259,7 @@ async def calendar(farm: Farm, rng: Random, tally: Tally) -> None:
     _set_off(farm, "server", off_s)
     await farm.serve()
     tally.recovered(AWAY, farm.ready_s - since_s, BOUND_S)
+    was_away(farm, tally, farm.ready_s - since_s)
     tally.struck += 1
     async with httpx.AsyncClient(base_url=farm.url, timeout=BOUND_S) as http:
         told = parsedate_to_datetime((await http.get("/")).headers["date"])

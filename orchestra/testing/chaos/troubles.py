@@ -41,6 +41,7 @@ BEYOND_LEASE = 1.3
 """A trouble that outlasts a lease takes so many of them."""
 
 WORK_AFTER_SERVER = "work and answers after the server's return"
+WORK_AFTER_KILL = "work and answers after the kill of the server"
 AWAY = "from the kill or SIGTERM of the server to its return"
 ELSEWHERE = "from the loss of a worker until its tasks run elsewhere or have ended"
 GONE = "from the loss of a worker until none of its processes is left"
@@ -50,11 +51,15 @@ HEALED = "work and answers after the end of a cut"
 DRAINED = "from SIGTERM to a worker's end"
 STOPPED = "from SIGTERM to the server's end"
 
+JUDGED = "absences of the server that may cost no attempt"
+UNJUDGED = "absences of the server that were too long for that"
+
 
 async def server_kill(farm: Farm, rng: Random, tally: Tally) -> None:
     """SIGKILL of the server, at any moment or while it owes answers; it is started again at once."""
     await anyio.sleep(rng.uniform(0, MOMENT_S))
     server = farm.running_server
+    silent_s = time.monotonic()
     if rng.random() < HALF:
         server.freeze()
         await anyio.sleep(IN_FLIGHT_S)
@@ -63,16 +68,30 @@ async def server_kill(farm: Farm, rng: Random, tally: Tally) -> None:
     await farm.serve()
     tally.struck += 1
     tally.recovered(AWAY, farm.ready_s - killed_s, BOUND_S)
-    await resumed(farm, tally, WORK_AFTER_SERVER, SERVER_S, farm.journal.mark())
+    was_away(farm, tally, farm.ready_s - silent_s)
+    since = farm.journal.mark()
+    took_s = await resumed(farm, tally, WORK_AFTER_SERVER, SERVER_S, since)
+    if took_s is not None:
+        tally.recovered(WORK_AFTER_KILL, since.at_s + took_s - killed_s, BOUND_S)
 
 
-async def resumed(farm: Farm, tally: Tally, what: str, bound_s: float, since: Mark) -> None:
-    """Wait until work is done and a client is answered; how long it took from the moment is a recovery."""
+def was_away(farm: Farm, tally: Tally, away_s: float) -> None:
+    """The server answered nobody for so long: that may have cost no attempt, unless it was longer than leases are made for."""
+    if away_s < farm.plan.away_s:
+        tally.counts[JUDGED] += 1
+    else:
+        tally.counts[UNJUDGED] += 1
+        farm.risk(farm.workers)
+
+
+async def resumed(farm: Farm, tally: Tally, what: str, bound_s: float, since: Mark) -> float | None:
+    """Wait until work is done and a client is answered; how long it took from the moment is a recovery, and returned."""
     try:
         took_s = await farm.resumed_s(since, BOUND_S)
     except TimeoutError:
         took_s = None
     tally.recovered(what, took_s, bound_s)
+    return took_s
 
 
 def chosen(farm: Farm, rng: Random) -> list[Worker]:
@@ -122,6 +141,7 @@ async def worker_kill(farm: Farm, rng: Random, tally: Tally) -> None:
     at_once = rng.random() < HALF
     held = held_by(farm, victims)
     since = farm.journal.mark()
+    farm.risk(victims)
     for victim in victims:
         victim.child.kill()
     if at_once:
@@ -149,6 +169,7 @@ async def freeze(farm: Farm, rng: Random, tally: Tally) -> None:
     await anyio.sleep(rng.uniform(0, MOMENT_S))
     victims = rng.sample(farm.workers, min(AT_ONCE, len(farm.workers) - 1))
     held = held_by(farm, victims)
+    farm.risk(victims)
     since = farm.journal.mark()
     for victim in victims:
         whole = rng.random() < HALF
@@ -183,10 +204,12 @@ async def returned(farm: Farm, tally: Tally, what: str, workers: list[Worker], s
 async def server_freeze(farm: Farm, rng: Random, tally: Tally) -> None:
     """SIGSTOP of the server for less than a lease, then SIGCONT."""
     await anyio.sleep(rng.uniform(0, MOMENT_S))
+    frozen_s = time.monotonic()
     farm.running_server.freeze()
     await anyio.sleep(rng.uniform(*SHORT_S))
     since = farm.journal.mark()
     farm.running_server.thaw()
+    was_away(farm, tally, since.at_s - frozen_s)
     tally.struck += 1
     await resumed(farm, tally, THAWED, SERVER_S, since)
 
@@ -207,6 +230,7 @@ async def cut(farm: Farm, rng: Random, tally: Tally) -> None:
 async def cut_off(farm: Farm, tally: Tally, modes: Mapping[Proxy, Mode], hold_s: float) -> None:
     """Turn proxies to modes for a while, and wait until there is work and there are answers behind each."""
     held = held_by(farm, farm.workers)
+    farm.risk(each for each in farm.workers if each.door in modes)
     for door, mode in modes.items():
         await door.turn(mode)
         tally.struck += 1
@@ -264,6 +288,7 @@ async def drain(farm: Farm, rng: Random, tally: Tally) -> None:
         )
     await farm.serve()
     tally.recovered(AWAY, farm.ready_s - since_s, BOUND_S)
+    was_away(farm, tally, farm.ready_s - since_s)
     tally.struck += len(victims) + 1
     await resumed(farm, tally, WORK_AFTER_SERVER, SERVER_S, farm.journal.mark())
 
