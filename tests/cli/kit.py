@@ -44,14 +44,14 @@ def environment(**more: str) -> dict[str, str]:
     return kept | {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "COLUMNS": "110"} | more
 
 
-def orchestra(*words: str, cwd: Path | None = None, **more: str) -> Done:
+def orchestra(*words: str, cwd: Path | None = None, bound_s: float = BOUND_S, **more: str) -> Done:
     """Carry out a command to its end."""
     ended = subprocess.run(
         [*PROGRAM, *words],
         capture_output=True,
         cwd=cwd,
         env=environment(**more),
-        timeout=BOUND_S,
+        timeout=bound_s,
         check=False,
         stdin=subprocess.DEVNULL,
     )

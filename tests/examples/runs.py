@@ -1,4 +1,4 @@
-"""Runs an example as a user does: a copy of its folder, its project file, two slots."""
+"""Runs an example as a user does: a copy of its folder, its project file, the command `run` with two slots."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import anyio
 import attrs
 
 from orchestra import App
-from orchestra.dialects.project_file import parse
+from orchestra.client import Client
 from orchestra.statemachine.replies import JobView, TaskView
+from tests.cli.kit import orchestra
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 TIMEOUT_S = 240.0
@@ -24,6 +25,8 @@ class Run:
     shared: Path
     job: JobView
     tasks: dict[str, list[TaskView]]
+    told: str
+    """What the command wrote: a line for each change."""
 
     def why(self) -> str:
         """What went wrong, for a failing test."""
@@ -41,16 +44,25 @@ def _outputs(_: str, names: list[str]) -> set[str]:
 
 
 def run(folder: Path, text: str = "") -> Run:
-    """Run the project file of a folder (or ``text`` in its place) to its end."""
-    content = text or (folder / "project.toml").read_text(encoding="utf-8")
-    return anyio.run(functools.partial(_run, folder, content))
+    """Run the project file of a folder (with ``text`` in its place) to its end."""
+    file, kept = folder / "project.toml", folder / "farm.db"
+    if text:
+        file.write_text(text, encoding="utf-8")
+    words = ("run", str(file), "--slots", "2", "--data", str(kept))
+    done = orchestra(*words, bound_s=TIMEOUT_S)
+    assert done.code in (0, 1), done.err
+    return anyio.run(functools.partial(_kept, folder, str(kept), done.out))
 
 
-async def _run(folder: Path, text: str) -> Run:
-    async with App().run(slots=2, processes=True) as client:
-        job = await client.submit(parse(text, folder=str(folder)))
-        view = await job.wait(TIMEOUT_S)
-        tasks: dict[str, list[TaskView]] = {}
-        for task in await job.tasks():
-            tasks.setdefault(task.stage, []).append(await client.task(task.id))
-        return Run(folder / "out", view, tasks)
+async def _kept(folder: Path, kept: str, told: str) -> Run:
+    async with App(kept).run(workers=0) as client:
+        return await seen(client, folder / "out", told)
+
+
+async def seen(client: Client, shared: Path, told: str) -> Run:
+    """The first job of a server, which has ended."""
+    job = await client.job("1")
+    tasks: dict[str, list[TaskView]] = {}
+    for task in await job.tasks():
+        tasks.setdefault(task.stage, []).append(await client.task(task.id))
+    return Run(shared, await job.view(), tasks, told)

@@ -24,6 +24,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 def test_digits_finds_the_known_best_classifier(finished: Finished) -> None:
     done = finished("digits")
     assert done.job.status is JobStatus.COMPLETED, done.why()
+    assert done.told.endswith(f", 12 tasks completed\nresults are in {done.shared}\n"), done.told
     assert len(done.tasks["train"]) == 9
     result = json.loads((done.shared / "result.json").read_bytes())
     # The split and the folds are seeded and counts are whole, so the choice is exact. Of the 450 images 6 are mistaken; an
