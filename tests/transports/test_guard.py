@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -15,6 +17,8 @@ import uvicorn
 from orchestra.config import Address, Config, Limits
 from orchestra.transports.auth import open_gate
 from orchestra.transports.door import Door
+from orchestra.transports.guard import GuardedHttp
+from orchestra.transports.serve import INSPECTED_AT_ONCE
 from tests.transports.loopback import (
     PATIENCE_S,
     POLICY,
@@ -319,6 +323,33 @@ async def test_200_slow_connections_are_gone_while_good_ones_go_on() -> None:
         for stream in slow:
             await stream.aclose()
     assert gone == 200
+
+
+async def test_many_slow_ones_are_ended_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between them the loop has its turns, in which others are answered."""
+    turn = 0
+    looked_at: Counter[int] = Counter()
+    inspect = GuardedHttp.inspect
+
+    def counted(connection: GuardedHttp, now: float) -> None:
+        looked_at[turn] += 1
+        inspect(connection, now)
+
+    def turned() -> None:
+        nonlocal turn
+        turn += 1
+        handles[0] = asyncio.get_running_loop().call_soon(turned)
+
+    monkeypatch.setattr(GuardedHttp, "inspect", counted)
+    many = 5 * INSPECTED_AT_ONCE
+    async with served(Echo()) as address:
+        handles = [asyncio.get_running_loop().call_soon(turned)]
+        slow = [await anyio.connect_tcp(address.host, address.port) for _ in range(many)]
+        for stream in slow:
+            assert await ended(stream, PATIENCE_S)
+            await stream.aclose()
+        handles[0].cancel()
+    assert max(looked_at.values()) == INSPECTED_AT_ONCE
 
 
 async def test_connections_are_bounded_in_all_and_for_each_address() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -28,14 +28,24 @@ class Plan:
     flood: int
 
 
-@attrs.frozen(slots=True)
+@attrs.define(slots=True)
 class Besieged:
-    """What came of it; ``grown`` is what the server grew by under each attack, in bytes."""
+    """
+    What came of it.
 
-    cases: int
-    grown: Mapping[str, int]
-    slowed: slow.Slowed
-    flooded: flood.Flooded
+    Args:
+        cases: Of bytes, each answered as planned.
+        grown: What the server grew by under each attack, in bytes.
+        slowed: What came of slow sockets; None when it did not come to that.
+        flooded: What came of the flood; likewise.
+        broken: What was not as it is promised; empty when all was.
+    """
+
+    cases: int = 0
+    grown: dict[str, int] = attrs.Factory(dict[str, int])
+    slowed: slow.Slowed | None = None
+    flooded: flood.Flooded | None = None
+    broken: list[str] = attrs.Factory(list[str])
 
 
 @asynccontextmanager
@@ -69,25 +79,42 @@ async def working(server: Server) -> AsyncGenerator[None]:
 
 
 async def besiege(plan: Plan, say: Callable[[str], None]) -> Besieged:
-    """
-    The corpus, the attacks, the slow sockets and the flood, one after the other.
+    """The corpus, the attacks and the slow sockets; then, whatever came of these, the flood. What is broken is told in what is returned."""
+    found = Besieged()
+    for part in (_bytes_and_slowness, _flood):
+        try:
+            await part(plan, found, say)
+        except* FuzzBroken as errors:
+            found.broken += [str(each) for each in _single(errors)]
+        except* TimeoutError:
+            found.broken.append(f"{part.__name__.strip('_')}: something did not end in time")
+    return found
 
-    Raises:
-        FuzzBroken: Something was not as planned.
-        TimeoutError: Something did not end.
-    """
+
+def _single(errors: BaseExceptionGroup[FuzzBroken]) -> Iterator[FuzzBroken]:
+    """Those that are no groups. What several tasks did together comes as a group of groups."""
+    for each in errors.exceptions:
+        yield from _single(each) if isinstance(each, BaseExceptionGroup) else (each,)
+
+
+async def _bytes_and_slowness(plan: Plan, found: Besieged, say: Callable[[str], None]) -> None:
     async with serving(ROOM) as server:
         await corpus.play(server.port)
-        say(f"{len(corpus.CORPUS)} cases of bytes")
-        grown: dict[str, int] = {}
+        found.cases = len(corpus.CORPUS)
+        say(f"{found.cases} cases of bytes")
         for tried in frames.ATTACKS:
-            grown[tried.name] = await frames.attack(server.port, server.pid, tried)
-            say(f"{tried.name}: {grown[tried.name]:,} bytes")
+            found.grown[tried.name] = await frames.attack(server.port, server.pid, tried)
+            say(f"{tried.name}: {found.grown[tried.name]:,} bytes")
         slowed = await slow.slow(server.port, sockets=plan.slow, clients=plan.clients)
-        say(f"{slowed.sockets} slow sockets: gone after {slowed.gone_s:.1f} s")
+        found.slowed = slowed
+        found.broken += slowed.broken()
+        say(f"{slowed.sockets} slow sockets: gone after {slowed.watched.gone_s:.1f} s")
         await corpus.play(server.port, corpus.CORPUS[-1:])
+
+
+async def _flood(plan: Plan, found: Besieged, say: Callable[[str], None]) -> None:
     async with serving(flood.LIMITS) as server, working(server):
         flooded = await flood.flood(server.port, server.pid, clients=8, requests=plan.flood)
-        if flooded.refused < flooded.taken:
-            raise FuzzBroken("that was no flood: most of it was taken")
-    return Besieged(len(corpus.CORPUS), grown, slowed, flooded)
+        found.flooded = flooded
+        found.broken += flooded.broken()
+        say(f"a flood of {flooded.asked:,} requests, {flooded.taken:,} taken")
