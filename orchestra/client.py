@@ -7,16 +7,16 @@ Handles are cheap: an id and the client. Everything goes through one `ports.Aske
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import nullcontext
 from typing import Any, Generic, TypeVar, cast
 
 import anyio
 
+from orchestra import following
 from orchestra.calls import Calls, StageBuilder, TaskFunction
 from orchestra.errors import OrchestraError, PeerClosed
-from orchestra.ports import Asker, Lagged, Log, Moved, ProgressSeen, Story, WatchStory
-from orchestra.statemachine import limits
+from orchestra.ports import Asker, Lagged, Log, Moved, ProgressSeen, WatchStory
 from orchestra.statemachine.commands import (
     CancelJob,
     CancelTask,
@@ -173,19 +173,9 @@ class Client:
         """Why a job, task or worker waits, or ended as it did."""
         return await self.asker.answer(Why(subject))
 
-    async def events(self, *, after: int = 0, job_id: str = "") -> AsyncIterator[Moved]:
+    def events(self, *, after: int = 0, job_id: str = "") -> AsyncGenerator[Moved]:
         """The story from cursor ``after`` on, and what happens from then on, without a gap: reconnects where a watcher lagged."""
-        while True:
-            lagged = False
-            async with self.asker.watch(WatchStory(after, job_id)) as pushes:
-                async for push in pushes:
-                    if isinstance(push, Moved):
-                        after = push.number
-                        yield push
-                    elif isinstance(push, Lagged):
-                        lagged = True
-            if not lagged:
-                return
+        return following.moves(self.asker, after, job_id)
 
     async def log(self, attempt_id: str, stream: str = "stdout") -> bytes:
         """All stored output of one stream of an attempt."""
@@ -326,35 +316,27 @@ class Job(Generic[R]):
             if not after or not page.items:
                 return found
 
-    def events(self, *, after: int = 0) -> AsyncIterator[Moved]:
-        """The job's story from cursor ``after`` on, then what happens. It ends with the job."""
-        return self._events(after)
+    def events(self, *, after: int = 0) -> AsyncGenerator[Moved]:
+        """
+        The job's story from cursor ``after`` on, then what happens. It ends with the job.
 
-    async def _events(self, after: int) -> AsyncIterator[Moved]:
-        async for moved in self.client.events(after=after, job_id=self.id):
-            yield moved
-            if moved.kind == "job" and moved.target in JOB_FINAL:
-                return
+        Raises:
+            PeerClosed: The orchestrator ended before the job did; go on from the number of the last entry.
+        """
+        return following.moves_of_job(self.client.asker, self.id, after)
 
     async def story(self) -> list[Moved]:
         """What happened to the job so far."""
-        found: list[Moved] = []
-        after = 0
-        while True:
-            page = await self.client.asker.story(Story(after, limits.PAGE_MAX, self.id))
-            found.extend(page)
-            if len(page) < limits.PAGE_MAX:
-                return found
-            after = page[-1].number
+        return await following.story_of_job(self.client.asker, self.id)
 
-    async def progress(self) -> AsyncIterator[ProgressSeen]:
-        """Progress as it is told, until the job ends."""
-        async with self.client.asker.watch(WatchStory(job_id=self.id)) as pushes:
-            async for push in pushes:
-                if isinstance(push, ProgressSeen):
-                    yield push
-                elif isinstance(push, Moved) and push.kind == "job" and push.target in JOB_FINAL:
-                    return
+    def progress(self) -> AsyncGenerator[ProgressSeen]:
+        """
+        Progress as it is told, until the job ends. It is soft: what is told while nobody listens, or too fast for who listens, is lost.
+
+        Raises:
+            PeerClosed: The orchestrator ended before the job did.
+        """
+        return following.progress_of_job(self.client.asker, self.id)
 
     async def cancel(self, reason: str = "", *, grace_ms: int | None = None) -> JobStatus:
         """Ask it to end; `wait` tells when nothing of it is alive."""
