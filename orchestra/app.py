@@ -236,9 +236,15 @@ class App:
             Starlette(routes=[Mount("/farm", app.asgi())], lifespan=app.lifespan)
 
         Args:
-            token: What callers must send (``Authorization: Bearer ...``). Without one only callers on this machine are answered, and
-                only when no proxy stands between.
+            token: What callers must send (``Authorization: Bearer ...``): who has it may run anything. Without one only callers on this
+                machine are answered, and only when no proxy stands between. A proxy that names itself in no header can not be told from a
+                caller here, so behind a proxy always give one.
+
+        Raises:
+            Malformed: No header can carry the token.
         """
+        if not token.isascii() or not token.isprintable() or " " in token:
+            raise Malformed("this is no token", where="token")
         if self._mounted is None:
             from orchestra.transports.mounting import MountedApp
 
@@ -248,20 +254,25 @@ class App:
 
     @asynccontextmanager
     async def lifespan(self, _: object = None) -> AsyncGenerator[dict[str, Client]]:
-        """Run the core and one local worker as long as the host application lives. The state is ``{"orchestra": client}``."""
+        """
+        Run the core and one local worker as long as the host application lives. The state is ``{"orchestra": client}``.
+
+        A host with a lifespan of its own enters this one inside it: ``async with app.lifespan() as state``.
+
+        Raises:
+            StoreTaken: Another process has the file open, such as a second worker process of the host.
+            StoreFailed: The file can not be read.
+        """
         from orchestra import compose
         from orchestra.client import Client
 
         async with (
+            ungrouped(),
             compose.open_orchestrator(self.path) as orchestrator,
             compose.local_workers(orchestrator, self.tasks, count=1, slots=1),
+            self.asgi().serving(compose.mounted_api(orchestrator, self._token)),
         ):
-            mounted = self.asgi()
-            mounted.serve(compose.mounted_api(orchestrator, self._token))
-            try:
-                yield {"orchestra": Client(orchestrator.for_principal("local"))}
-            finally:
-                mounted.serve(None)
+            yield {"orchestra": Client(orchestrator.for_principal("local"))}
 
 
 @asynccontextmanager

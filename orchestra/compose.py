@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from orchestra.dialects.wire import Dialect
     from orchestra.transports.auth import Gate
     from orchestra.transports.http import HttpApp
-    from orchestra.transports.mounting import Application
     from orchestra.transports.rate import Buckets
 
 LOG = logging.getLogger("orchestra.compose")
@@ -213,7 +212,7 @@ def http_api(
     )
 
 
-def mounted_api(orchestrator: Orchestrator, token: str) -> Application:
+def mounted_api(orchestrator: Orchestrator, token: str) -> HttpApp:
     """
     The native dialect for mounting in another application.
 

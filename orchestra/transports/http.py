@@ -29,7 +29,7 @@ from starlette.applications import Starlette
 
 from orchestra.dialects.refusals import BodyTooLong, BodyTooSlow, MethodRefused, RouteUnknown
 from orchestra.dialects.wire import PING_S, Channel, Dialect, Route, WireRequest, WireResponse
-from orchestra.errors import Defect, Forbidden, OrchestraError, shortage
+from orchestra.errors import Defect, Forbidden, OrchestraError, Unavailable, shortage
 from orchestra.ports import Asker, Push
 from orchestra.transports.asking import AskerSource, put
 from orchestra.transports.auth import Authoriser, Principal
@@ -56,6 +56,7 @@ PRINCIPAL = "orchestra.principal"
 DECODED_IN_THREAD_BYTES = 128 * 1024
 """A longer body is read in a thread: some milliseconds of parsing would hold up everybody's heartbeats."""
 
+_STOPS = "the server is about to stop"
 POLICY_VIOLATION = 1008
 SERVICE_RESTART = 1012
 _FIXED = (
@@ -94,6 +95,7 @@ class HttpApp(Starlette):
         self._paths = Paths()
         self._channels: dict[str, tuple[Channel, Mapping[str, Route]]] = {}
         self._streams: set[anyio.CancelScope] = set()
+        self._stopping = False
         self._askers: dict[str, Asker] = {}
         for dialect in self.dialects:
             by_name = {route.name: route for route in dialect.routes}
@@ -124,7 +126,11 @@ class HttpApp(Starlette):
         )
 
     def close_streams(self) -> None:
-        """End every stream and channel that is open now. Call it in the loop that serves."""
+        """
+        End every stream and channel that is open, and from now on each that is opened: whoever comes back before the door is shut would
+        hold the stop up as before. Call it in the loop that serves.
+        """
+        self._stopping = True
         for scope in tuple(self._streams):
             scope.cancel()
 
@@ -137,6 +143,7 @@ class HttpApp(Starlette):
 
     @asynccontextmanager
     async def _alive(self, _app: Starlette) -> AsyncGenerator[None]:
+        self._stopping = False
         try:
             yield
         finally:
@@ -237,6 +244,8 @@ class HttpApp(Starlette):
     def _closable(self) -> Generator[anyio.CancelScope]:
         with anyio.CancelScope() as scope:
             self._streams.add(scope)
+            if self._stopping:
+                scope.cancel()
             try:
                 yield scope
             finally:
@@ -251,7 +260,10 @@ class HttpApp(Starlette):
         pushing: AbstractAsyncContextManager[AsyncIterator[Push]],
     ) -> None:
         """Send pushes as they come until either side ends it. A refusal before the first byte is raised."""
+        begun = False
         with self._closable() as scope:
+            if self._stopping:
+                raise Unavailable(_STOPS)
             async with pushing as pushes, anyio.create_task_group() as group:
                 lock = anyio.Lock()
 
@@ -270,6 +282,7 @@ class HttpApp(Starlette):
                         await piece(route.ping)
 
                 headers = [(b"content-type", route.stream_media_type.encode()), *_FIXED]
+                begun = True
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
                 # Some servers send the header with the first piece: the reader waits for it.
                 await piece(route.ping)
@@ -278,6 +291,8 @@ class HttpApp(Starlette):
                 async for push in pushes:
                     await piece(route.encode(request, push).body)
                 group.cancel_scope.cancel()
+        if not begun:
+            raise Unavailable(_STOPS)
         await send({"type": "http.response.body", "body": b""})
 
     # websockets -------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
@@ -118,6 +120,36 @@ async def test_streams_end_when_the_server_stops(far: FarEnd) -> None:
             await peer.told.wait()
             app.close_streams()
     assert far.watching == 0
+
+
+async def test_a_stream_that_is_opened_while_the_server_stops_is_refused(far: FarEnd) -> None:
+    far.hold = True
+    app = http_app(far, [native_dialect()])
+    app.close_streams()
+    reply = await asked(far, "GET", "/api/v1/events/stream", app=app)
+    assert (reply.status, reply.problem["detail"]) == (503, "the server is about to stop")
+
+
+async def test_one_that_is_not_begun_yet_when_the_server_stops_is_refused_too() -> None:
+    opening = anyio.Event()
+
+    class Slow(FarEnd):
+        @asynccontextmanager
+        async def watch(self, principal: str, watch: Any) -> AsyncIterator[AsyncIterator[Any]]:
+            opening.set()
+            await anyio.sleep_forever()
+            async with super().watch(principal, watch) as pushes:
+                yield pushes
+
+    far = Slow()
+    peer = Peer("GET", "/api/v1/events/stream")
+    app = http_app(far, [native_dialect()])
+    with anyio.fail_after(PATIENCE_S):
+        async with anyio.create_task_group() as group:
+            group.start_soon(app, peer.scope, peer.receive, peer.send)
+            await opening.wait()
+            app.close_streams()
+    assert (peer.reply.status, peer.reply.problem["detail"]) == (503, "the server is about to stop")
 
 
 async def test_it_lives_and_dies_with_its_server(far: FarEnd) -> None:

@@ -344,3 +344,14 @@ async def test_channels_end_when_the_server_stops(far: FarEnd) -> None:
             app.close_streams()
     assert far.watching == 0
     assert peer.code == 1012
+
+
+async def test_a_channel_that_is_opened_while_the_server_stops_is_closed_at_once(
+    far: FarEnd,
+) -> None:
+    peer = Peer([])
+    app = http_app(far, [native_dialect()])
+    app.close_streams()
+    with anyio.fail_after(PATIENCE_S):
+        await app(peer.scope, peer.receive, peer.send)
+    assert peer.code == 1012
