@@ -17,6 +17,8 @@ REQUIREMENTS = {
     "fastapi": "fastapi[standard]>=0.130,<1",  # with uvicorn's httptools and uvloop, as its guide says
     "dask": "distributed>=2026.1",
     "hyperqueue": "hyperqueue>=0.20,<1",
+    "transitions": "transitions>=0.9,<1",
+    "python-statemachine": "python-statemachine>=3,<4",
 }
 
 

@@ -97,14 +97,15 @@ def _memory_gib() -> float:
 
 
 def _commit() -> str:
-    told = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=10"],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return told.stdout.strip() or "unknown"
+    commit = _git("rev-parse", "--short=10", "HEAD")
+    # The results themselves change while a run goes on.
+    changed = _git("status", "--porcelain", "--", ".", f":!{RESULTS.relative_to(PROJECT)}")
+    return f"{commit}-dirty" if commit and changed else commit or "unknown"
+
+
+def _git(*words: str) -> str:
+    told = subprocess.run(["git", *words], cwd=PROJECT, capture_output=True, text=True, check=False)
+    return told.stdout.strip()
 
 
 def write(measure: Measure, text: str) -> None:

@@ -37,6 +37,12 @@ def chosen_measures(only: str) -> list[Measure]:
     return [by_key[each] for each in wanted]
 
 
+def slower(measure: Measure, delay_ms: float) -> Measure:
+    """The same with slower flushes: as it is declared, with the bounds that hold there, or else by the same bounds."""
+    wanted = replace(measure, flush_delay_ms=delay_ms)
+    return next((each for each in MEASURES if each.key == wanted.key), wanted)
+
+
 def slow_flushes(delay_ms: float) -> dict[str, str]:
     """The variables under which every flush of a contender takes longer. Needs a C compiler, on Linux."""
     library = peers.PEERS / "slow_flush.so"
@@ -68,8 +74,7 @@ def main() -> int:
     chosen = parser.parse_args()
     selected = chosen_measures(chosen.only)
     if chosen.flush_delay_ms:
-        delay_ms = chosen.flush_delay_ms
-        slowed = {each.id: replace(each, flush_delay_ms=delay_ms) for each in selected}
+        slowed = {each.id: slower(each, chosen.flush_delay_ms) for each in selected}
         selected = list(slowed.values())
     for peer in sorted({each.peer for measure in selected for each in measure.contenders} - {""}):
         peers.prepare(peer, say)
