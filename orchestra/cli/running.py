@@ -18,6 +18,12 @@ from orchestra.statemachine.commands import SubmitJob
 from orchestra.statemachine.lifecycles import JobStatus
 from orchestra.statemachine.replies import JobView
 
+DIGEST_CHARS = 32
+"""Of a content's digest (128 bits): no two that anybody runs are the same."""
+
+FORMER_MAX = 1_000
+"""So many runs of the same content within a day are looked through for one that did not end."""
+
 
 def run(
     project: Annotated[str, Parameter(help="The project file, or the folder that has it.")],
@@ -77,7 +83,7 @@ async def _run(
             )
         )
         client = Client(orchestrator.for_principal("local"))
-        job = await client.submit(command)
+        job = await (client.submit(command) if path is None else _taken_up(client, command))
         view, late = await _followed(job, timeout_s, json=json, quiet=quiet)
         if json:
             speech.put_json(view)
@@ -89,6 +95,32 @@ async def _run(
             speech.complain(f"{told} and was cancelled", where="--timeout")
             return exits.TIMEOUT
         return exits.OF_JOB[view.status]
+
+
+async def _taken_up(client: Client, command: SubmitJob) -> Job[Any]:
+    """
+    The job of the same content that a run which was killed left unfinished in the file, or a new one.
+
+    A key is one job for a day, so runs of the same content have keys in a row, of which the last one's may not have ended.
+    """
+    import hashlib
+
+    import msgspec
+
+    content = hashlib.sha256(msgspec.msgpack.encode(command)).hexdigest()[:DIGEST_CHARS]
+    former = ""
+    for _ in range(FORMER_MAX):
+        accepted = await client.asker.ask(command, key=f"run {content}{former}")
+        for warning in accepted.warnings:
+            speech.say(f"job {accepted.number}: {warning}")
+        job = await client.job(accepted.job_id)
+        if not accepted.repeated:
+            return job
+        if not await job.done():
+            speech.say(f"job {job.number} was left unfinished in this file: it goes on")
+            return job
+        former = f" after {job.number}"
+    return await client.submit(command)
 
 
 async def _followed(

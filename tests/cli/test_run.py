@@ -167,6 +167,30 @@ def test_with_a_file_it_is_kept(tmp_path: Path) -> None:
     assert orchestra("doctor", "--data", path, "--json").code == 0
 
 
+WAITING = """\
+[project]
+name = "waits"
+shared = "out"
+
+[stages.a]
+argv = ["sh", "-c", "until test -e {shared}/go; do sleep 0.05; done"]
+"""
+
+
+def test_a_run_that_was_killed_goes_on_with_the_same_job(tmp_path: Path) -> None:
+    words = ("run", project(tmp_path, WAITING), "--data", str(tmp_path / "kept.db"))
+    with running(*words, cwd=tmp_path) as process:
+        line_with(process, "1.1 a  running")
+        process.kill()
+        process.wait(BOUND_S)
+    (tmp_path / "out" / "go").touch()
+    done = orchestra(*words, "--json", cwd=tmp_path)
+    assert (done.code, done.json["number"], done.json["status"]) == (0, 1, "completed")
+    assert "job 1 was left unfinished in this file: it goes on" in done.err
+    # One that has ended is run again.
+    assert orchestra(*words, "--json", cwd=tmp_path).json["number"] == 2
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
