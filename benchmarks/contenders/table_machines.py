@@ -1,3 +1,5 @@
+# pyright: reportMissingImports=false
+# (both libraries are installed in environments of their own only)
 """
 One bare move of a state machine of one task, by other libraries: QUEUED to LEASED, LEASED to RUNNING, and back to QUEUED.
 
