@@ -3,7 +3,7 @@ A worker that is frozen, its agent alone or with all its processes: its work run
 result is kept as evidence and changes nothing. A patient worker does not end its attempts before the lease does, so its late
 results are those of attempts that completed.
 
-The negative control forgets the fence and sees the same check fail.
+The negative controls forget the fence, and have a lease that is too long, and see the same checks fail.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.slow]
 ELSEWHERE_S = 10.0
 GUARDED_S = 6.0
 """The guardian ends what a frozen agent runs before the lease is over, and the lease is 6 s."""
+
+SOON_S = 2.0
+"""What never happens is waited for no longer: the lease of the control is 60 s."""
 
 SCRIPT = """
 echo "$ORCHESTRA_ATTEMPT_NUMBER" >> "$RUNS/$ORCHESTRA_TASK"
@@ -65,8 +68,15 @@ async def tasks_of(farm: Farm, job_id: str) -> list[TaskView]:
         return [await client.task(each.id) for each in await (await client.job(job_id)).tasks()]
 
 
-async def frozen(farm: Farm, *, whole: bool, way: str, server_breaks: str = "") -> Evidence:
-    """Freeze the worker that runs both tasks, wait until they run elsewhere, thaw it and wait for its late word."""
+async def frozen(
+    farm: Farm, *, whole: bool, way: str, server_breaks: str = "", bound_s: float = ELSEWHERE_S + 5
+) -> Evidence:
+    """
+    Freeze the worker that runs both tasks, wait until they run elsewhere, thaw it and wait for its late word.
+
+    Raises:
+        TimeoutError: They did not run elsewhere within the bound.
+    """
     await farm.serve(server_breaks)
     one = await farm.join("one", 2, way=way)
     async with farm.client() as client:
@@ -89,7 +99,7 @@ async def frozen(farm: Farm, *, whole: bool, way: str, server_breaks: str = "") 
     if not way and not whole:
         await until(lambda: not any(map(lives, hung)), GUARDED_S + 2)
         guarded_s = time.monotonic() - frozen_s
-    await farm.until(both_run_again, ELSEWHERE_S + 5)
+    await farm.until(both_run_again, bound_s)
     elsewhere_s = time.monotonic() - frozen_s
     before = await tasks_of(farm, job_id)
     farm.thaw()
@@ -119,7 +129,7 @@ def changes(seen: Evidence) -> list[str]:
 # The default lease where times are measured that go by it; a short one where it only has to be over.
 @pytest.mark.parametrize(
     ("whole", "way", "lease_ms"),
-    [(False, "", 6_000), (True, "", 2_000), (False, "patient", 2_000)],
+    [(False, "", 6_000), (True, "", 6_000), (False, "patient", 2_000)],
     ids=["agent", "group", "patient"],
 )
 async def test_its_late_result_changes_nothing(
@@ -148,3 +158,16 @@ async def test_a_server_that_takes_late_results_is_found_out(tmp_path: Path) -> 
     # as stopped may already run for the third time when the test looks, so the task's status can be the same as before.
     assert any("status of attempt 2 was" in each for each in broken), broken
     assert "the late result is not kept as evidence" in broken
+
+
+async def test_a_lease_that_is_too_long_is_found_out(tmp_path: Path) -> None:
+    async with open_farm(tmp_path, lease_ms=60_000) as farm:
+        with pytest.raises(TimeoutError):
+            await frozen(farm, whole=True, way="", bound_s=SOON_S)
+        # What was waited for in vain is the lease: the other worker is there, and has nothing to do.
+        async with farm.client() as client:
+            assert {each.name: each.held for each in await client.workers()} == {"one": 2, "two": 0}
+        assert list(farm.runs().values()) == [[1]] * 2
+        farm.thaw()
+        farm.children[1].kill()
+        await until(lambda: not still_alive(farm.mark))
