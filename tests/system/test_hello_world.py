@@ -14,9 +14,27 @@ from tests.tidy import ROOT
 
 pytestmark = pytest.mark.system
 
-CPU_S_MAX = 0.5
+CPU_S_MAX = 0.33
+"""Promised is half a second. It takes a quarter of one on the machine meant, and what adds much to that is to be noticed."""
+
+SLOWED_S = 0.2
+"""So much more is noticed."""
+
+SLOWNESS_MAX = 2.5
+"""Nothing is proved on a machine that is slower still; what a start may take there is what it may take here."""
+
 RUNS = 7
 """Neighbours on the same core make a run cost more, and never less: the cheapest of some tells what it takes."""
+
+CONTROLS = 2
+"""It is to be dear, so a run that is too dear proves nothing wrong."""
+
+SLOWED = """
+import runpy, sys, time
+until_s = time.process_time() + float(sys.argv.pop(1))
+while time.process_time() < until_s: pass
+runpy.run_module("tests.system.hello", run_name="__main__")
+"""
 
 YARDSTICK = "import asyncio, concurrent.futures, decimal, http.client, logging.config, sqlite3, unittest, xml.dom.minidom"
 YARDSTICK_S = 0.1
@@ -54,6 +72,15 @@ def test_hello_world_takes_half_a_second_of_cpu(
         yardstick_s.append(cpu_s_of([sys.executable, "-c", YARDSTICK], "", compiled))
         took_s.append(cpu_s_of(hello, expected, compiled))
         assert file.stat().st_size > 0
-    slowness = max(1.0, min(yardstick_s) / YARDSTICK_S)
-    told(f"{min(took_s):.3f} s of CPU on a machine {slowness:.2f} times as slow as the one meant")
+    slowness = min(max(1.0, min(yardstick_s) / YARDSTICK_S), SLOWNESS_MAX)
+    words = (sys.executable, "-c", SLOWED, str(SLOWED_S * slowness))
+    slowed_s = [
+        cpu_s_of([*words, str(tmp_path / f"slowed {run}.db")], expected, compiled)
+        for run in range(CONTROLS)
+    ]
+    told(
+        f"{min(took_s):.3f} s of CPU, {min(slowed_s):.3f} when it is slowed, "
+        f"on a machine {min(yardstick_s) / YARDSTICK_S:.2f} times as slow as the one meant"
+    )
     assert min(took_s) <= CPU_S_MAX * slowness
+    assert min(slowed_s) > CPU_S_MAX * slowness
