@@ -47,6 +47,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "pause-worker": ("acting", "Give a worker nothing new; what it runs goes on."),
         "resume-worker": ("acting", "Give a paused worker work again."),
         "backup": ("acting", "Copy everything into a new file while the server serves."),
+        "migrate": ("migrating", "Bring a data file to another version's schema."),
         "doctor": ("doctor", "Look at all that work depends on, and say what to do."),
         "diagram": ("explaining", "Print every status and legal move as Markdown."),
         "demo": ("demo", "Show a server and five workers at work, and with --chaos how they heal."),

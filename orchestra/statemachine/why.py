@@ -140,7 +140,7 @@ def _place(state: State, task: Task, stage: Stage, job: Job) -> Reason | None:
     return Reason(
         "queue",
         f"before it in the queue: {' and '.join(parts)}",
-        remedy="raise its priority, or add a worker",
+        remedy="wait, or add a worker; a priority is given when a job is submitted",
     )
 
 

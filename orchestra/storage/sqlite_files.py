@@ -10,7 +10,7 @@ from pathlib import Path
 
 import apsw
 
-from orchestra.errors import Conflict, Malformed, NotFound, StoreFailed, StoreTaken
+from orchestra.errors import Conflict, Malformed, StoreFailed, StoreTaken
 from orchestra.statemachine.lifecycles import JOB_FINAL
 from orchestra.statemachine.records import Job
 from orchestra.storage.codec import KIND_NAMES, RowCodec, Unreadable, decode_story
@@ -92,18 +92,28 @@ def take_lock(path: str, disk: Disk = THE_DISK) -> Connection:
 
 
 def open_writer(path: str, durability: str, disk: Disk = THE_DISK) -> Connection:
-    """A connection that commits, in WAL mode. Makes an empty file when there is none."""
+    """
+    A connection that commits, in WAL mode. Makes an empty file when there is none.
+
+    Raises:
+        Malformed: It is a database of something else that is not in WAL mode: it stays as it is.
+        Conflict: The same of a newer orchestra's.
+    """
     connection = connect(path, vfs=disk.vfs)
     try:
-        _set_up(connection, SYNCHRONOUS[durability])
+        _set_up(connection, path, SYNCHRONOUS[durability])
     except BaseException:
         close_as_it_is(connection)
         raise
     return connection
 
 
-def _set_up(connection: Connection, synchronous: str) -> None:
+def _set_up(connection: Connection, path: str, synchronous: str) -> None:
     connection.set_busy_timeout(BUSY_MS)
+    if connection.pragma("journal_mode") != "wal":
+        check_identity(
+            connection, path
+        )  # the mode is kept in the file, which may be another program's
     connection.execute(f"PRAGMA synchronous = {synchronous}")
     connection.execute("PRAGMA fullfsync = ON")  # macOS: a plain fsync leaves the drive's cache
     connection.execute("PRAGMA checkpoint_fullfsync = ON")
@@ -145,7 +155,7 @@ def check_identity(connection: Connection, path: str) -> int:
         raise Conflict(
             f"was written by a newer orchestra (schema {version}, this one knows {LATEST})",
             where=path,
-            remedy="install that version or a later one, or open a backup from before",
+            remedy=f"install that version or a later one, or let it bring the file down: orchestra migrate {path} --to {LATEST}",
         )
     return version
 
@@ -214,45 +224,6 @@ def backup_before(path: str, version: int, disk: Disk = THE_DISK) -> str:
         else:
             return name
     raise Conflict("there are a thousand copies already", where=path, remedy="remove some")
-
-
-def migrate_file(path: str, version: int, disk: Disk = THE_DISK) -> str:
-    """
-    Bring a file that nobody uses to schema ``version``, up or down, after a backup beside it.
-
-    Going down is for a return to an older orchestra. Durable on return.
-
-    Returns:
-        The path of the backup.
-
-    Raises:
-        NotFound: There is no such file.
-        StoreTaken: It is in use.
-        Malformed: It is not ours, or there is no such version.
-        StoreFailed: The medium failed, or is full.
-    """
-    if not Path(path).exists():
-        raise NotFound("there is no such file", where=path)
-    if not 1 <= version <= LATEST:
-        raise Malformed(f"there is no schema version {version}", where="version")
-    lock = take_lock(path, disk)
-    try:
-        connection = open_writer(path, "full", disk)
-        try:
-            check_identity(connection, path)
-            keep_log(connection, path, disk)
-            copy = backup_before(path, version, disk)
-            migrate(connection, version)
-        except BaseException:
-            close_as_it_is(connection)
-            raise
-        connection.close()
-    except apsw.Error as error:
-        full = is_full(None, error)
-        raise StoreFailed(f"{path}: {error}", full=full) from error
-    finally:
-        lock.close()
-    return copy
 
 
 def backup(path: str, target: str, disk: Disk = THE_DISK) -> None:

@@ -170,7 +170,7 @@ def test_how_many_stand_before_it() -> None:
     assert asked(core, "2.3")[1] == Reason(
         "queue",
         "before it in the queue: 2 tasks of its own stage",
-        remedy="raise its priority, or add a worker",
+        remedy="wait, or add a worker; a priority is given when a job is submitted",
     )
     assert asked(core, "3")[1].text == (
         "before it in the queue: 1 stage of higher priority or earlier submission"

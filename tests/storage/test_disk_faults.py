@@ -11,7 +11,8 @@ import pytest
 from orchestra.errors import StoreFailed
 from orchestra.storage.disk import Disk
 from orchestra.storage.sqlite import SqliteStore
-from orchestra.storage.sqlite_files import check_file, migrate_file
+from orchestra.storage.sqlite_files import check_file
+from orchestra.storage.sqlite_migrate import migrate_file
 from orchestra.testing import store_samples as samples
 
 pytestmark = pytest.mark.anyio

@@ -16,7 +16,8 @@ from orchestra.storage.codec import KIND_NUMBERS, RowCodec, encode_story
 from orchestra.storage.migrations import LATEST, migrate, version_of
 from orchestra.storage.sql import connect, first
 from orchestra.storage.sqlite import SqliteStore
-from orchestra.storage.sqlite_files import check_file, migrate_file
+from orchestra.storage.sqlite_files import check_file
+from orchestra.storage.sqlite_migrate import Migrated, migrate_file
 from orchestra.testing import store_samples as samples
 
 pytestmark = pytest.mark.anyio
@@ -96,9 +97,9 @@ async def test_down_and_up_again_loses_nothing(version: int, tmp_path: Path) -> 
     before = content(path)
     await (await SqliteStore.open(path)).aclose()
     newest = content(path)
-    copy = migrate_file(path, version)
-    assert copy == f"{path}.before-v{version}"
-    assert content(copy) == newest
+    done = migrate_file(path, version)
+    assert done == Migrated(LATEST, f"{path}.before-v{version}")
+    assert content(done.copy) == newest
     assert content(path) == before
     assert check_file(path) == [
         f"{path} has schema {version}; the next start brings it to {LATEST}"
@@ -110,6 +111,14 @@ async def test_down_and_up_again_loses_nothing(version: int, tmp_path: Path) -> 
     finally:
         await store.aclose()
     assert content(path) == newest
+
+
+def test_a_file_that_is_there_already_is_not_copied(tmp_path: Path) -> None:
+    path = file_of(LATEST, tmp_path / "store.db")
+    before = content(path)
+    assert migrate_file(path, LATEST) == Migrated(LATEST, "")
+    assert content(path) == before
+    assert not list(tmp_path.glob("*.before-*"))
 
 
 @pytest.mark.parametrize(("source", "target"), [(1, LATEST), (LATEST, 1)])
@@ -151,19 +160,23 @@ async def test_a_file_of_a_newer_version_is_refused_untouched(tmp_path: Path) ->
         await SqliteStore.open(path)
     assert content(path) == before
     assert "newer orchestra" in check_file(path)[0]
+    assert f"orchestra migrate {path} --to {LATEST}" in check_file(path)[0]
     with pytest.raises(Conflict):
         migrate_file(path, 1)
 
 
 async def test_a_file_of_another_program_is_refused_untouched(tmp_path: Path) -> None:
-    path = str(tmp_path / "notes.db")
+    notes = tmp_path / "notes.db"
+    path = str(notes)
     connection = apsw.Connection(path)
     connection.execute("CREATE TABLE notes (text TEXT)")
     connection.close()
-    before = content(path)
+    before = notes.read_bytes()
     with pytest.raises(Malformed, match="another program"):
         await SqliteStore.open(path)
-    assert content(path) == before
+    with pytest.raises(Malformed, match="another program"):
+        migrate_file(path, 1)
+    assert notes.read_bytes() == before, "its journal mode is its own"
     text = tmp_path / "notes.txt"
     text.write_text("no database at all, but long enough to be looked at" * 40)
     kept = text.read_bytes()

@@ -18,7 +18,7 @@ from orchestra.statemachine.commands import (
     Reconfigure,
     SubmitJob,
 )
-from orchestra.storage import log_length, sqlite_files
+from orchestra.storage import log_length, sqlite_files, sqlite_migrate
 from orchestra.storage.migrations import LATEST
 from orchestra.testing.power_loss.operations import Kind
 from orchestra.testing.power_loss.play import STORE_NAME, Play
@@ -154,7 +154,7 @@ async def migration(play: Play) -> None:
         async with play.serving() as server:
             await server.submit(3)
             await server.work(2)
-        await anyio.to_thread.run_sync(sqlite_files.migrate_file, play.path, 1, play.disk)
+        await anyio.to_thread.run_sync(sqlite_migrate.migrate_file, play.path, 1, play.disk)
     known = play.ledger.latest()
     if known is not None:
         play.disk.note(Kind.NEEDED, f"{STORE_NAME}.before-v{LATEST}", known.number)
@@ -169,11 +169,11 @@ async def return_to_old(play: Play) -> None:
             await server.submit(2)
             await server.work(1)
     known = play.ledger.latest()
-    migrate = sqlite_files.migrate_file
+    migrate = sqlite_migrate.migrate_file
     with play.taking_failures():
-        copy = await anyio.to_thread.run_sync(migrate, play.path, 1, play.disk)
+        migrated = await anyio.to_thread.run_sync(migrate, play.path, 1, play.disk)
         if known is not None:
-            play.disk.note(Kind.COPIED, Path(copy).name, known.number)
+            play.disk.note(Kind.COPIED, Path(migrated.copy).name, known.number)
 
 
 async def failed_flush(play: Play) -> None:
