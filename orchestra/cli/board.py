@@ -96,6 +96,8 @@ class Board:
         self.stages: list[StageTally] = []
         self.running: dict[int, Running] = {}
         self.retries = 0
+        self.retried: dict[int, None] = {}
+        """Tasks that were tried again, in the order in which they were."""
         self.number = 0
         """The cursor of the last entry seen."""
         self._statuses: dict[int, TaskStatus] = {}
@@ -190,6 +192,7 @@ class Board:
             self.running.pop(position, None)
         if status is TaskStatus.BACKOFF or (moved.verb == Verb.RETRY and moved.source != "backoff"):
             self.retries += 1
+            self.retried[position] = None
         told = self._told(moved, running)
         if told is None:
             return None

@@ -53,17 +53,20 @@ class Audience(Protocol):
         ...
 
 
-async def follow(job: Job[Any], audience: Audience, *, replay: bool) -> JobView:
+async def follow(
+    job: Job[Any], audience: Audience, *, replay: bool, board: Board | None = None
+) -> JobView:
     """
     Tell an audience what happens to a job until it ends; returns the job as it ended.
 
     Args:
         replay: Tell from the job's beginning, else from the present.
+        board: Where it is kept what was seen, for whoever asks afterwards.
 
     Raises:
         Unavailable: The server was away for longer than `PATIENCE_S`, or was never there.
     """
-    board = Board()
+    board = Board() if board is None else board
     away_since: float | None = None
     while True:
         number = board.number

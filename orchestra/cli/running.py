@@ -11,6 +11,7 @@ import anyio
 from cyclopts import Parameter
 
 from orchestra.cli import exits, speech
+from orchestra.cli.board import Board
 from orchestra.cli.fields import seconds
 from orchestra.cli.following import Audience, follow
 from orchestra.client import Client, Job
@@ -70,6 +71,7 @@ async def _run(
     quiet: bool,
 ) -> int:
     from orchestra import compose
+    from orchestra.cli.summary import tell_retried
     from orchestra.worker.detect import cpus
 
     if slots is None:
@@ -84,9 +86,12 @@ async def _run(
         )
         client = Client(orchestrator.for_principal("local"))
         job = await (client.submit(command) if path is None else _taken_up(client, command))
-        view, late = await _followed(job, timeout_s, json=json, quiet=quiet)
+        board = Board()
+        view, late = await _followed(job, board, timeout_s, json=json, quiet=quiet)
         if json:
             speech.put_json(view)
+        if not (quiet or json):
+            await tell_retried(client, job, board)
         await _tell_end(client, job, view, command, quiet=quiet or json)
         if late:
             told = (
@@ -124,7 +129,7 @@ async def _taken_up(client: Client, command: SubmitJob) -> Job[Any]:
 
 
 async def _followed(
-    job: Job[Any], timeout_s: float | None, *, json: bool, quiet: bool
+    job: Job[Any], board: Board, timeout_s: float | None, *, json: bool, quiet: bool
 ) -> tuple[JobView, bool]:
     """Follow to the end; Ctrl-C and the time limit cancel. Returns the job, and whether its time was over."""
     from orchestra.cli.live import Display, Lines, Silent
@@ -152,7 +157,7 @@ async def _followed(
         async with anyio.create_task_group() as group:
             group.start_soon(obey)
             group.start_soon(limit)
-            ended.append(await follow(job, audience, replay=True))
+            ended.append(await follow(job, audience, replay=True, board=board))
             group.cancel_scope.cancel()
         return ended[0]
 

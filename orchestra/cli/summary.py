@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from orchestra.cli import speech
-from orchestra.cli.board import item_text
+from orchestra.cli.board import Board, item_text
 from orchestra.client import Client, Job
 from orchestra.errors import NotFound
 from orchestra.ports import Log
 from orchestra.statemachine.lifecycles import JobStatus, TaskStatus
 from orchestra.statemachine.queries import ListTasks
-from orchestra.statemachine.replies import JobView, Reason, TaskView
+from orchestra.statemachine.replies import JobView, Reason, TaskView, WhyAnswered
 
 SHOWN_FAILURES = 3
 TAIL_BYTES = 4_096
@@ -51,14 +51,45 @@ async def tell_failures(client: Client, job: Job[Any], *, kept: bool) -> None:
     speech.say("")
 
 
+async def tell_retried(client: Client, job: Job[Any], board: Board) -> None:
+    """Say on stderr why the first tasks that were tried again, and completed then, had to be."""
+    shown = 0
+    for position in board.retried:
+        task = await client.task(f"{job.number}.{position}")
+        if task.status is not TaskStatus.COMPLETED:
+            continue
+        if shown == SHOWN_FAILURES:
+            speech.say("\nmore tasks were tried again")
+            break
+        shown += 1
+        why = await client.why(task.id)
+        speech.say("")
+        speech.say(speech.clean(f"{_label(task)} completed after {len(task.attempts)} tries:"))
+        _tell_tries(why)
+    if shown:
+        speech.say("")
+
+
+def _label(task: TaskView) -> str:
+    return " ".join(word for word in (task.selector, task.stage, item_text(task.item)) if word)
+
+
+def _tell_tries(why: WhyAnswered) -> None:
+    """The reasons below the first, which is told already: one for each of the last attempts that did not complete."""
+    for reason in why.reasons[1:]:
+        speech.say(speech.clean(f"  {reason.text}"))
+
+
 async def _tell_failure(client: Client, task: TaskView, *, kept: bool) -> None:
     whole = await client.task(task.id)
     why = await client.why(task.id)
     reason = why.reasons[0] if why.reasons else Reason("failed", task.reason)
-    tries = f" after {len(whole.attempts)} tries" if len(whole.attempts) > 1 else ""
-    label = " ".join(word for word in (task.selector, task.stage, item_text(task.item)) if word)
+    several = len(whole.attempts) > 1
+    tries = f" after {len(whole.attempts)} tries" if several else ""
     speech.say("")
-    speech.say(speech.clean(f"{label} failed{tries}: {reason.text}"), "bold red")
+    speech.say(speech.clean(f"{_label(task)} failed{tries}: {reason.text}"), "bold red")
+    if several:
+        _tell_tries(why)
     if whole.attempts:
         for line in await tail(client, whole.attempts[-1].id):
             speech.say(f"  | {line}")

@@ -8,6 +8,7 @@ import anyio
 from cyclopts import Parameter
 
 from orchestra.cli import exits, speech
+from orchestra.cli.board import Board
 from orchestra.cli.fields import seconds
 from orchestra.cli.following import follow
 from orchestra.cli.reach import USUAL, Reach, with_client
@@ -56,22 +57,25 @@ async def watch_to_end(
 ) -> int:
     """Follow a job and tell how it ended; the exit code. Raises TimeoutError."""
     from orchestra.cli.live import Display, Lines, Silent
-    from orchestra.cli.summary import end_text, tell_failures
+    from orchestra.cli.summary import end_text, tell_failures, tell_retried
 
     view: JobView | None = None
+    board = Board()
     with anyio.move_on_after(timeout_s):
         if json or quiet:
-            view = await follow(job, Silent() if quiet else Lines(speech.say), replay=replay)
+            audience = Silent() if quiet else Lines(speech.say)
+            view = await follow(job, audience, replay=replay, board=board)
         elif speech.is_live():
             with Display() as display:
-                view = await follow(job, display, replay=replay)
+                view = await follow(job, display, replay=replay, board=board)
         else:
-            view = await follow(job, Lines(), replay=replay)
+            view = await follow(job, Lines(), replay=replay, board=board)
     if view is None:
         raise TimeoutError(f"job {job.number} has not ended in time; it goes on")
     if json:
         speech.put_json(view)
     elif not quiet:
+        await tell_retried(client, job, board)
         if view.status is JobStatus.FAILED:
             await tell_failures(client, job, kept=True)
         speech.put(end_text(view))

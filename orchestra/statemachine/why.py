@@ -228,16 +228,14 @@ def _held(state: State, task: Task, now_ms: int) -> list[Reason]:
 
 
 def _ended(state: State, task: Task) -> list[Reason]:
+    last = task.attempts
     if task.status is TaskStatus.COMPLETED:
-        return [Reason("completed", f"completed in attempt {task.attempts}")]
-    reasons = [
-        Reason(
-            str(task.cause) or str(task.status),
-            task.reason or str(task.status),
-            remedy=_remedy(task),
-        )
-    ]
-    for number in range(task.attempts, max(task.attempts - _SHOWN, 0), -1):
+        reasons = [Reason("completed", f"completed in attempt {last}")]
+        last -= 1  # what is left to tell is why those before it did not do
+    else:
+        told = task.reason or str(task.status)
+        reasons = [Reason(str(task.cause) or str(task.status), told, remedy=_remedy(task))]
+    for number in range(last, max(last - _SHOWN, 0), -1):
         attempt = state.find(Attempt, ids.attempt_id(task.id, number))
         if attempt is None:
             continue

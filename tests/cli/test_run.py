@@ -57,6 +57,10 @@ def test_piped_it_tells_each_change_in_a_line(tmp_path: Path) -> None:
     # A try that is over before it was told that it runs is told by its end alone.
     flaky = [line.split("  ")[1] for line in changes if line.startswith("1.4 flaky")]
     assert [word for word in flaky if word != "running"] == ["backoff", "completed"]
+    assert done.err.strip().splitlines() == [
+        "1.4 flaky completed after 2 tries:",
+        "  attempt 1 on local-1: failed, exit, exit code 9: exit code 9; its last words: not yet",
+    ]
     assert lines[-2].startswith("good: job 1 completed in ")
     assert lines[-2].endswith(", 5 tasks completed")
     assert lines[-1] == "results are in out"
@@ -111,7 +115,7 @@ def test_no_color_is_honoured(tmp_path: Path) -> None:
 
 def test_a_failure_is_told_with_the_end_of_its_output(tmp_path: Path) -> None:
     text = (
-        '[project]\nname = "bad"\n[stages.a]\n'
+        '[project]\nname = "bad"\n[stages.a]\nretries = 1\nbackoff = "10ms"\n'
         'argv = ["sh", "-c", "printf \'\\\\033[2Jmy last words\\\\n\' >&2; exit 3"]\n'
         '[stages.b]\nafter = ["a"]\nargv = ["true"]\n'
     )
@@ -119,7 +123,13 @@ def test_a_failure_is_told_with_the_end_of_its_output(tmp_path: Path) -> None:
     assert done.code == 1
     assert "1.2 b  skipped" in done.out
     assert "1 failed, 1 skipped" in done.out
-    assert "1.1 a failed: exit code 3" in done.err
+    told = done.err.splitlines()
+    failed = next(
+        at for at, line in enumerate(told) if line.startswith("1.1 a failed after 2 tries:")
+    )
+    assert "exit code 3" in told[failed]
+    for number, line in zip((2, 1), told[failed + 1 :], strict=False):
+        assert line.startswith(f"  attempt {number} on local-1: failed, exit, exit code 3: ")
     assert "  | \\x1b[2Jmy last words" in done.err
     assert ESCAPE not in done.out + done.err
 

@@ -27,6 +27,8 @@ class Run:
     tasks: dict[str, list[TaskView]]
     told: str
     """What the command wrote: a line for each change."""
+    said: str = ""
+    """What it said beside that: at the end what failed or was tried again, and why."""
 
     def why(self) -> str:
         """What went wrong, for a failing test."""
@@ -51,7 +53,8 @@ def run(folder: Path, text: str = "") -> Run:
     words = ("run", str(file), "--slots", "2", "--data", str(kept))
     done = orchestra(*words, bound_s=TIMEOUT_S)
     assert done.code in (0, 1), done.err
-    return anyio.run(functools.partial(_kept, folder, str(kept), done.out))
+    ended = anyio.run(functools.partial(_kept, folder, str(kept), done.out))
+    return attrs.evolve(ended, said=done.err)
 
 
 async def _kept(folder: Path, kept: str, told: str) -> Run:

@@ -18,6 +18,7 @@ from tests.examples.runs import EXAMPLES, Run, copied, run
 pytestmark = [pytest.mark.slow, pytest.mark.system]
 Finished = Callable[[str], Run]
 
+LUCKLESS = "failed, exit, exit code 1: exit code 1; its last words: frame 13, attempt"
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -86,6 +87,11 @@ def test_film_has_every_frame_and_the_unlucky_one_took_three_attempts(finished: 
     unlucky = done.tasks["render"][12]
     assert unlucky.status is TaskStatus.COMPLETED
     assert [one.cause for one in unlucky.attempts] == [Cause.EXIT, Cause.EXIT, Cause.NONE]
+    assert done.said.strip().splitlines() == [
+        "1.13 render 13 completed after 3 tries:",
+        f"  attempt 2 on local-1: {LUCKLESS} 2: out of luck",
+        f"  attempt 1 on local-1: {LUCKLESS} 1: out of luck",
+    ]
     if shutil.which("ffmpeg"):
         assert b"ftyp" in (done.shared / "film.mp4").read_bytes()[:16]
 
@@ -100,6 +106,8 @@ def test_film_fails_when_the_unlucky_frame_has_no_retries_left(
     done = run(folder, text.replace("retries = 3", "retries = 1").replace('"1-24"', '"12-13"'))
     assert done.job.status is JobStatus.FAILED
     assert [len(task.attempts) for task in done.tasks["render"]] == [1, 2]
+    assert "1.2 render 13 failed after 2 tries: exit code 1" in done.said
+    assert "  attempt 1 on local-1: failed, exit, exit code 1" in done.said
     assert done.tasks["join"][0].status is TaskStatus.SKIPPED
     assert not (done.shared / "film.gif").exists()
 

@@ -13,7 +13,7 @@ from orchestra.statemachine.commands import (
     StageDraft,
 )
 from orchestra.statemachine.queries import GetTask, Why
-from orchestra.statemachine.records import Amounts, Span
+from orchestra.statemachine.records import Amounts, Cause, Span
 from orchestra.statemachine.replies import Reason
 from orchestra.statemachine.reports import Happening
 from orchestra.testing.core import Core
@@ -269,3 +269,26 @@ def test_a_pause_that_is_over_is_not_told_as_less_than_nothing() -> None:
     core.report(core.held()[0].attempt_id, Happening.FAILED, message="no luck")
     core.now_ms += 60_000
     assert only(core).text.endswith("comes in 0.0 s")
+
+
+def test_what_completed_tells_why_it_was_tried_again() -> None:
+    core = Core()
+    core.join()
+    core.submit(StageDraft("a", "app", retries=9, backoff_ms=1, backoff_ms_max=1))
+    assert core.report(core.held()[0].attempt_id) == ""
+    assert asked(core, "1.1") == [Reason("completed", "completed in attempt 1")]
+    core.submit(StageDraft("a", "app", retries=9, backoff_ms=1, backoff_ms_max=1))
+    for number in range(1, 8):
+        (order,) = core.held()
+        if number < 7:
+            core.report(order.attempt_id, Happening.FAILED, cause=Cause.EXIT, message="no luck")
+            core.advance(10)
+        else:
+            core.report(order.attempt_id)
+    assert asked(core, "2.1") == [
+        Reason("completed", "completed in attempt 7"),
+        *(
+            Reason(f"attempt-{number}", f"attempt {number} on w1: failed, exit: no luck")
+            for number in (6, 5, 4, 3, 2)
+        ),
+    ]
