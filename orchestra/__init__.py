@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from orchestra.app import App
-    from orchestra.client import Client, Job, JobCancelled, JobFailed
+    from orchestra.client import Client, Job
     from orchestra.compose import connect
     from orchestra.engines.context import Context, Stopped
     from orchestra.errors import (
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         Unauthenticated,
         Unavailable,
     )
+    from orchestra.job_failures import JobCancelled, JobFailed
     from orchestra.sync import SyncClient, SyncJob
 
 _HOMES = {
@@ -57,8 +58,8 @@ _HOMES = {
     "EngineFailed": "orchestra.errors",
     "Forbidden": "orchestra.errors",
     "Job": "orchestra.client",
-    "JobCancelled": "orchestra.client",
-    "JobFailed": "orchestra.client",
+    "JobCancelled": "orchestra.job_failures",
+    "JobFailed": "orchestra.job_failures",
     "LimitReached": "orchestra.errors",
     "Malformed": "orchestra.errors",
     "NotFound": "orchestra.errors",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
-from orchestra.calls import Options, TaskFunction
+from orchestra.calls import Options, Register, TaskFunction
 from orchestra.errors import Conflict, Malformed
 from orchestra.statemachine import limits
 from orchestra.statemachine.records import Amounts
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from orchestra.transports.mounting import MountedApp
 
 P = ParamSpec("P")
-R = TypeVar("R")
+S = TypeVar("S")
 
 Duration = str | float | int
 """``"10m"``, ``"1h30m"``, ``"500ms"``, or a number of seconds."""
@@ -37,12 +37,17 @@ class App:
 
     def __init__(self, path: str | None = None) -> None:
         self.path = path
-        self.tasks: dict[str, TaskFunction[Any, Any]] = {}
+        self.tasks: dict[str, TaskFunction[Any, Any, Any]] = {}
         self._mounted: MountedApp | None = None
         self._token = ""
 
     @overload
-    def task(self, fn: Callable[P, R], /) -> TaskFunction[P, R]: ...
+    def task(
+        self, fn: Callable[P, Coroutine[Any, Any, S]], /
+    ) -> TaskFunction[P, Coroutine[Any, Any, S], S]: ...
+
+    @overload
+    def task(self, fn: Callable[P, S], /) -> TaskFunction[P, S, S]: ...
 
     @overload
     def task(
@@ -59,7 +64,7 @@ class App:
         labels: Iterable[str] = (),
         priority: int = 0,
         mode: str = "",
-    ) -> Callable[[Callable[P, R]], TaskFunction[P, R]]: ...
+    ) -> Register: ...
 
     def task(
         self,
@@ -99,7 +104,7 @@ class App:
             Conflict: Another task has the name.
         """
 
-        def register(function: Callable[P, R]) -> TaskFunction[P, R]:
+        def register(function: Callable[..., Any]) -> TaskFunction[..., Any, Any]:
             options = _options(
                 retries=retries,
                 backoff=backoff,
@@ -110,7 +115,8 @@ class App:
                 labels=labels,
                 priority=priority,
             )
-            task = TaskFunction(function, name or function.__name__, _mode(function, mode), options)
+            how = _mode(function, mode)
+            task = TaskFunction[..., Any, Any](function, name or function.__name__, how, options)
             if task.name in self.tasks or task.name == "process":
                 raise Conflict(
                     f"there is a task {task.name!r} already", where="name", remedy="name it apart"

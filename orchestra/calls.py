@@ -8,8 +8,19 @@ hangs together into the stages of one job.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Generic, ParamSpec, TypeGuard, TypeVar, cast
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    Protocol,
+    TypeGuard,
+    TypeVar,
+    cast,
+    overload,
+)
 
 import attrs
 
@@ -18,9 +29,15 @@ from orchestra.statemachine import limits
 from orchestra.statemachine.commands import StageDraft
 from orchestra.statemachine.records import Amounts, Span
 
+if TYPE_CHECKING:
+    from orchestra.engines.context import Context
+
 P = ParamSpec("P")
-R = TypeVar("R")
-S = TypeVar("S")
+Q = ParamSpec("Q")
+A = TypeVar("A")
+T = TypeVar("T")
+R = TypeVar("R", covariant=True)
+S = TypeVar("S", covariant=True)
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -38,9 +55,12 @@ class Options:
     labels: tuple[str, ...] = ()
 
 
-class TaskFunction(Generic[P, R]):
+class TaskFunction(Generic[P, R, S]):
     """
     A function that orchestra can run elsewhere. Calling it runs it here and now, as before.
+
+    ``P`` are its parameters, ``R`` is what calling it gives here (of a coroutine function the coroutine), and ``S`` what it returns in the
+    end: the type of a result.
 
     Attributes:
         fn: The function as it was written.
@@ -58,7 +78,7 @@ class TaskFunction(Generic[P, R]):
 
     @functools.cached_property
     def result_type(self) -> Any:
-        """What the function says that it returns; None when it does not say."""
+        """What the function says that it returns; None when it does not say, a text when no such type is found at run time."""
         from orchestra.encoding import result_type
 
         return result_type(self.fn)
@@ -69,11 +89,30 @@ class TaskFunction(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<task {self.name}>"
 
-    def call(self, *args: object, **kwargs: object) -> Calls[Any]:
+    # Arguments of `call`, and all but the items of `map`, are typed loosely: in place of each may stand `Calls` of another task, and no
+    # type says "P, or `Calls` of it" for every parameter of P. The worker holds them against the annotations.
+
+    def call(self, *args: object, **kwargs: object) -> Calls[S]:
         """One call to be made elsewhere; the context argument is left out."""
         return Calls(self, args, kwargs, None)
 
-    def map(self, items: Iterable[object], **kwargs: object) -> Calls[Any]:
+    # The two are tried in this order, and give the same: a parameter without annotation fits both.
+
+    @overload
+    def map(
+        self: TaskFunction[Concatenate[Context, A, Q], Any, S],
+        items: Iterable[A] | Calls[A],
+        **kwargs: object,
+    ) -> Calls[S]: ...
+
+    @overload
+    def map(
+        self: TaskFunction[Concatenate[A, Q], Any, S],
+        items: Iterable[A] | Calls[A],
+        **kwargs: object,
+    ) -> Calls[S]: ...
+
+    def map(self: TaskFunction[Any, Any, S], items: Any, **kwargs: object) -> Calls[S]:
         """
         One call for each item, which becomes the first argument; ``kwargs`` are the same for all.
 
@@ -81,7 +120,7 @@ class TaskFunction(Generic[P, R]):
         """
         return Calls(self, (), kwargs, items)
 
-    def options_with(self, **changes: object) -> TaskFunction[P, R]:
+    def options_with(self, **changes: object) -> TaskFunction[P, R, S]:
         """The same function with other options."""
         options = attrs.evolve(self.options, **cast("dict[str, Any]", changes))
         return TaskFunction(self.fn, self.name, self.mode, options)
@@ -91,7 +130,7 @@ class TaskFunction(Generic[P, R]):
 class Calls(Generic[S]):
     """Calls of a task that have not happened yet: one, or one for each item."""
 
-    task: TaskFunction[Any, Any]
+    task: TaskFunction[Any, Any, S]
     args: tuple[object, ...]
     kwargs: Mapping[str, object]
     items: Iterable[object] | None
@@ -100,8 +139,10 @@ class Calls(Generic[S]):
         """The same calls, started when all of ``others`` completed, whose results are not needed."""
         return After(self.task, self.args, self.kwargs, self.items, others)
 
-    def __iter__(self) -> Any:
-        raise TypeError("calls have no results yet: submit them, and await job.results()")
+    if not TYPE_CHECKING:  # to type checkers it is nothing to iterate, and no items of any type
+
+        def __iter__(self) -> Any:
+            raise TypeError("calls have no results yet: submit them, and await job.results()")
 
 
 @attrs.frozen(eq=False)
@@ -109,6 +150,18 @@ class After(Calls[S]):
     """Calls that also come after others."""
 
     others: tuple[Calls[Any], ...]
+
+
+class Register(Protocol):
+    """What ``app.task(retries=3)`` gives: it takes the function."""
+
+    @overload
+    def __call__(
+        self, fn: Callable[P, Coroutine[Any, Any, T]], /
+    ) -> TaskFunction[P, Coroutine[Any, Any, T], T]: ...
+
+    @overload
+    def __call__(self, fn: Callable[P, T], /) -> TaskFunction[P, T, T]: ...
 
 
 def _are_calls(value: object) -> TypeGuard[Calls[Any]]:
@@ -121,15 +174,19 @@ class StageBuilder:
 
     Args:
         encode: Any value as JSON bytes; raises `Malformed`.
+
+    Attributes:
+        drafts: The stages so far.
+        tasks: What runs in each, by the stage's name.
     """
 
     def __init__(self, encode: Callable[[object], bytes]) -> None:
         self._encode = encode
         self._names: dict[int, str] = {}
         self._sizes: dict[int, int | None] = {}
-        self._taken: set[str] = set()
         self._kept: list[Calls[Any]] = []
         self.drafts: list[StageDraft] = []
+        self.tasks: dict[str, TaskFunction[Any, Any, Any]] = {}
 
     def add(self, calls: Calls[Any]) -> str:
         """Add the stage of these calls and those it comes after, once each; its name is returned."""
@@ -156,6 +213,7 @@ class StageBuilder:
         if pairwise:
             template["item"] = False
         name = self._name(calls.task.name)
+        self.tasks[name] = calls.task
         self.drafts.append(
             StageDraft(
                 name=name,
@@ -200,7 +258,6 @@ class StageBuilder:
 
     def _name(self, wanted: str) -> str:
         name, number = wanted, 2
-        while name in self._taken:
+        while name in self.tasks:
             name, number = f"{wanted}-{number}", number + 1
-        self._taken.add(name)
         return name

@@ -7,15 +7,16 @@ Handles are cheap: an id and the client. Everything goes through one `ports.Aske
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import nullcontext
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Literal, TypeVar, overload
 
 import anyio
 
 from orchestra import following
 from orchestra.calls import Calls, StageBuilder, TaskFunction
-from orchestra.errors import OrchestraError, PeerClosed
+from orchestra.errors import PeerClosed
+from orchestra.job_failures import failure
 from orchestra.ports import Asker, Lagged, Log, Moved, ProgressSeen, WatchStory
 from orchestra.statemachine.commands import (
     CancelJob,
@@ -46,27 +47,13 @@ from orchestra.statemachine.replies import (
     WorkerView,
 )
 
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)
+S = TypeVar("S")
+
+Tasks = Mapping[str, TaskFunction[Any, Any, Any]]
+"""What runs in each stage of a job, by the stage's name; in the last one by an empty name too."""
+
 _LOGGER = logging.getLogger("orchestra")
-
-
-class JobFailed(OrchestraError):
-    """
-    A job whose results were awaited did not complete.
-
-    Attributes:
-        job: The job as it ended.
-        task: The first task that did not complete; None when none is known.
-    """
-
-    def __init__(self, message: str, job: JobView, task: TaskResult | None) -> None:
-        super().__init__(message)
-        self.job = job
-        self.task = task
-
-
-class JobCancelled(JobFailed):
-    """A job whose results were awaited was cancelled."""
 
 
 class Client:
@@ -82,9 +69,25 @@ class Client:
         self.asker = asker
         self.url = url
 
+    @overload
+    async def submit(self, work: SubmitJob, *, key: str = "") -> Job[Any]: ...
+
+    @overload
     async def submit(
         self,
-        work: TaskFunction[Any, Any] | Calls[Any] | SubmitJob,
+        work: TaskFunction[..., Any, S] | Calls[S],
+        *args: object,
+        name: str = "",
+        key: str = "",
+        project: str = "default",
+        priority: int = 0,
+        on_failure: str = "continue",
+        **kwargs: object,
+    ) -> Job[S]: ...
+
+    async def submit(
+        self,
+        work: TaskFunction[..., Any, Any] | Calls[Any] | SubmitJob,
         *args: object,
         name: str = "",
         key: str = "",
@@ -112,8 +115,7 @@ class Client:
             Unavailable: It is unknown whether the job was accepted; submit again with the same key.
         """
         if isinstance(work, SubmitJob):
-            accepted = await self.asker.ask(work, key=key)
-            return self._accepted(accepted, None)
+            return self._accepted(await self.asker.ask(work, key=key), None)
         calls = work.call(*args, **kwargs) if isinstance(work, TaskFunction) else work
         from orchestra.encoding import encode
 
@@ -127,15 +129,15 @@ class Client:
             on_failure=OnFailure(on_failure),
         )
         accepted = await self.asker.ask(command, key=key)
-        return self._accepted(accepted, calls.task.result_type)
+        return self._accepted(accepted, builder.tasks | {"": calls.task})
 
-    def _accepted(self, accepted: JobAccepted, wanted: Any) -> Job[Any]:
+    def _accepted(self, accepted: JobAccepted, tasks: Tasks | None) -> Job[Any]:
         for warning in accepted.warnings:
             _LOGGER.warning("job %s: %s", accepted.number, warning)
-        return Job(self, accepted.job_id, accepted.number, wanted, fresh=not accepted.repeated)
+        return Job(self, accepted.job_id, accepted.number, tasks, fresh=not accepted.repeated)
 
     async def job(self, selector: str | int) -> Job[Any]:
-        """The handle of a job by id, number or ``last``. Raises `NotFound`."""
+        """The handle of a job by id, number or ``last``; `Job.results` of it are typed when it is given a task. Raises `NotFound`."""
         view = await self.asker.answer(GetJob(str(selector)))
         return Job(self, view.id, view.number, None)
 
@@ -190,16 +192,16 @@ class Client:
 
 
 class Job(Generic[R]):
-    """A handle of one job. ``R`` is the type of its tasks' results."""
+    """A handle of one job. ``R`` is the type of the results of its last stage."""
 
     def __init__(
-        self, client: Client, id: str, number: int, result_type: Any, *, fresh: bool = False
+        self, client: Client, id: str, number: int, tasks: Tasks | None, *, fresh: bool = False
     ) -> None:
         self.client = client
         self._fresh = fresh
         self.id = id
         self.number = number
-        self._result_type = result_type
+        self._tasks = tasks or {}
 
     def __repr__(self) -> str:
         return f"<job {self.number}>"
@@ -240,22 +242,46 @@ class Job(Generic[R]):
                 else:
                     raise PeerClosed("the orchestrator closed the subscription")
 
-    async def results(self, stage: str = "", *, timeout_s: float | None = None) -> list[R]:
+    @overload
+    async def results(
+        self, stage: Literal[""] = "", *, timeout_s: float | None = None
+    ) -> list[R]: ...
+
+    @overload
+    async def results(
+        self, stage: TaskFunction[..., Any, S], *, timeout_s: float | None = None
+    ) -> list[S]: ...
+
+    @overload
+    async def results(self, stage: str, *, timeout_s: float | None = None) -> list[Any]: ...
+
+    async def results(
+        self, stage: str | TaskFunction[..., Any, Any] = "", *, timeout_s: float | None = None
+    ) -> list[Any]:
         """
         Wait for the end, and return the results in order of the items: those of the named stage, or of the last one.
+
+        Each stage's results are read, strictly, as what its function says that it returns. A job that was found again knows no
+        functions: its results are plain values, unless ``stage`` is the task, whose first stage is meant.
 
         Raises:
             JobFailed: It did not complete; the message says which task failed and why.
             JobCancelled: It was cancelled.
+            Malformed: A result is not of the type that is said; `ends` still has it as JSON.
         """
+        task = self._tasks.get(stage) if isinstance(stage, str) else stage
+        stage = stage if isinstance(stage, str) else stage.name
         with anyio.fail_after(timeout_s) if timeout_s is not None else nullcontext():
             ends = await self._all_ends(stage)
             if any(end.status is not TaskStatus.COMPLETED for end in ends):
-                raise await self._failure(await self.wait())
+                raise await failure(self.client.asker, await self.wait(), self.client.url)
         from orchestra.encoding import decode_all
 
-        results = [end.result or b"null" for end in ends]
-        return cast("list[R]", decode_all(results, self._result_type))
+        return decode_all(
+            [end.result or b"null" for end in ends],
+            task and task.result_type,
+            lambda index: f"result of task {self.number}.{ends[index].position}",
+        )
 
     async def _all_ends(self, stage: str) -> list[TaskResult]:
         """The ends of a stage's tasks, waiting for the job to end unless they are all there."""
@@ -288,22 +314,6 @@ class Job(Generic[R]):
             after = page.next
             if not after:
                 return
-
-    async def _failure(self, view: JobView) -> JobFailed:
-        where = f" at {self.client.url}" if self.client.url else ""
-        kind = JobCancelled if view.status is JobStatus.CANCELLED else JobFailed
-        first = None
-        for wanted in (TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.SKIPPED):
-            page = await self.client.asker.answer(ListTasks(self.id, wanted, "", 1))
-            if page.items:
-                first = page.items[0]
-                break
-        told = f"job {view.number} ({view.name}){where} {view.status}: {view.reason}"
-        if first is None:
-            return kind(told, view, None)
-        told += f"; task {first.selector} ({first.id}) {first.status}: {first.reason}"
-        end = TaskResult(first.id, first.position, first.status, None, first.reason)
-        return kind(told, view, end)
 
     async def tasks(self, *, status: str = "") -> list[TaskView]:
         """Every task, without its attempts."""

@@ -101,7 +101,7 @@ async def _bury_embedded(orchestrator: Orchestrator) -> None:
 
 
 def engines_for(
-    tasks: Mapping[str, TaskFunction[Any, Any]], folder: str | None
+    tasks: Mapping[str, TaskFunction[Any, Any, Any]], folder: str | None
 ) -> Sequence[Engine]:
     """The engines of a worker: callables when there are any, processes when there is a folder for them."""
     engines: list[Engine] = []
@@ -121,7 +121,7 @@ def engines_for(
 @asynccontextmanager
 async def local_workers(
     orchestrator: Orchestrator,
-    tasks: Mapping[str, TaskFunction[Any, Any]],
+    tasks: Mapping[str, TaskFunction[Any, Any, Any]],
     *,
     count: int,
     slots: int,
@@ -327,7 +327,7 @@ class _Ports:
 async def serve(
     config: Config,
     *,
-    tasks: Mapping[str, TaskFunction[Any, Any]],
+    tasks: Mapping[str, TaskFunction[Any, Any, Any]],
     slots: int,
     ready: Callable[[Address], None],
     stop: anyio.Event | None = None,

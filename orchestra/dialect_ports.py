@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from orchestra.dialects.wire import Dialect
     from orchestra.engines.member import MemberEngine
 
-_NO_TASKS: Mapping[str, TaskFunction[Any, Any]] = MappingProxyType({})
+_NO_TASKS: Mapping[str, TaskFunction[Any, Any, Any]] = MappingProxyType({})
 
 LOG = logging.getLogger("orchestra.compose")
 
@@ -153,7 +153,7 @@ def _tango(port: DialectPort) -> Staffed:
 
 
 def _tango_member(
-    port: DialectPort, tasks: Mapping[str, TaskFunction[Any, Any]] = _NO_TASKS
+    port: DialectPort, tasks: Mapping[str, TaskFunction[Any, Any, Any]] = _NO_TASKS
 ) -> Dialect:
     from orchestra.dialects.tango_member import read_member
 
@@ -180,7 +180,7 @@ DIALECTS: Mapping[str, Maker] = MappingProxyType(
 
 
 def dialects_for(
-    tasks: Mapping[str, TaskFunction[Any, Any]],
+    tasks: Mapping[str, TaskFunction[Any, Any, Any]],
 ) -> Mapping[str, Maker]:
     """The same for a server that knows these tasks."""
     return {**DIALECTS, "tango-member": lambda port: _tango_member(port, tasks)}

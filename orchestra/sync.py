@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar, overload
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
@@ -15,7 +15,8 @@ from orchestra.statemachine.commands import SubmitJob
 from orchestra.statemachine.lifecycles import JobStatus
 from orchestra.statemachine.replies import JobView, TaskView, WhyAnswered, WorkerView
 
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -46,14 +47,23 @@ class SyncClient:
         """Run any coroutine function on the client's event loop."""
         return self._portal.call(lambda: function(*args, **kwargs))
 
+    @overload
+    def submit(self, work: SubmitJob, *, key: str = "") -> SyncJob[Any]: ...
+
+    @overload
+    def submit(
+        self, work: TaskFunction[..., Any, S] | Calls[S], *args: object, **kwargs: Any
+    ) -> SyncJob[S]: ...
+
     def submit(
         self,
-        work: TaskFunction[Any, Any] | Calls[Any] | SubmitJob,
+        work: TaskFunction[..., Any, Any] | Calls[Any] | SubmitJob,
         *args: object,
         **kwargs: Any,
     ) -> SyncJob[Any]:
         """See `Client.submit`."""
-        return SyncJob(self, self.call(self.client.submit, work, *args, **kwargs))
+        submit: Callable[..., Awaitable[Job[Any]]] = self.client.submit
+        return SyncJob(self, self.call(submit, work, *args, **kwargs))
 
     def job(self, selector: str | int) -> SyncJob[Any]:
         """See `Client.job`."""
@@ -89,9 +99,23 @@ class SyncJob(Generic[R]):
         """See `Job.wait`."""
         return self._client.call(self._job.wait, timeout_s)
 
-    def results(self, stage: str = "", *, timeout_s: float | None = None) -> list[R]:
+    @overload
+    def results(self, stage: Literal[""] = "", *, timeout_s: float | None = None) -> list[R]: ...
+
+    @overload
+    def results(
+        self, stage: TaskFunction[..., Any, S], *, timeout_s: float | None = None
+    ) -> list[S]: ...
+
+    @overload
+    def results(self, stage: str, *, timeout_s: float | None = None) -> list[Any]: ...
+
+    def results(
+        self, stage: str | TaskFunction[..., Any, Any] = "", *, timeout_s: float | None = None
+    ) -> list[Any]:
         """See `Job.results`."""
-        return self._client.call(self._job.results, stage, timeout_s=timeout_s)
+        read: Callable[..., Awaitable[list[Any]]] = self._job.results
+        return self._client.call(read, stage, timeout_s=timeout_s)
 
     def result(self, *, timeout_s: float | None = None) -> R:
         """See `Job.result`."""

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from orchestra.calls import TaskFunction
 
 
-def tasks_of(words: tuple[str, ...]) -> dict[str, TaskFunction[Any, Any]]:
+def tasks_of(words: tuple[str, ...]) -> dict[str, TaskFunction[Any, Any, Any]]:
     """
     The tasks of all the apps that are named as MODULE:APP.
 
     Raises:
         Malformed: There is no such app, or two of them have a task of one name.
     """
-    found: dict[str, TaskFunction[Any, Any]] = {}
+    found: dict[str, TaskFunction[Any, Any, Any]] = {}
     for word in words:
         for name, task in _app(word).tasks.items():
             if name in found:

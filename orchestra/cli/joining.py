@@ -120,7 +120,7 @@ of the server.
 
 def _work(
     reach: Reach,
-    tasks: dict[str, TaskFunction[Any, Any]],
+    tasks: dict[str, TaskFunction[Any, Any, Any]],
     folder: str,
     who: Introduction,
 ) -> None:

@@ -138,7 +138,11 @@ def _configured(flags: dict[str, object], path: str | None) -> Config:
 
 
 def _serve(
-    config: Config, tasks: dict[str, TaskFunction[Any, Any]], ready_fd: int | None, *, json: bool
+    config: Config,
+    tasks: dict[str, TaskFunction[Any, Any, Any]],
+    ready_fd: int | None,
+    *,
+    json: bool,
 ) -> None:
     from orchestra import compose
     from orchestra.worker.detect import cpus

@@ -2,21 +2,21 @@
 From the template of a call to the arguments of the function, and from what it returns or raises to what is told.
 
 Template (JSON): ``{"args": [...], "kwargs": {...}}``. The fan-out item is added as the next positional argument, unless the template
-says ``"item": false``. Values are converted to the annotated types, strictly: a text is no number. ``Path`` is taken and given as text;
-results may be anything that JSON has, attrs and dataclasses, dates, bytes (base64), sets, paths, and arrays (as lists).
+says ``"item": false``. Values are converted to the annotated types, strictly: a text is no number. What may be an argument may be a result;
+`orchestra.encoding` has the list.
 """
 
 from __future__ import annotations
 
 import inspect
 import traceback
-import typing
 from collections.abc import Callable
-from pathlib import PurePath
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
+from orchestra import encoding
+from orchestra.encoding import CAN_NOT, converted, written
 from orchestra.engines.context import Context
 from orchestra.errors import Malformed
 from orchestra.statemachine.limits import REASON_CHARS_MAX, RESULT_BYTES_MAX
@@ -65,10 +65,7 @@ class Plan:
 
 def plan(fn: Callable[..., Any]) -> Plan:
     """Read a function's signature once. Annotations that can not be resolved are taken as ``Any``."""
-    try:
-        hints = typing.get_type_hints(fn)
-    except (NameError, TypeError, AttributeError):
-        hints = {}
+    hints = encoding.hints(fn)
     parameters = list(inspect.signature(fn).parameters.values())
     context = next((p.name for p in parameters if _is_context(p, hints)), "")
     if not context and parameters and parameters[0].name == "ctx":
@@ -79,6 +76,7 @@ def plan(fn: Callable[..., Any]) -> Plan:
     context_at = -1
     for index, parameter in enumerate(parameters):
         wanted = hints.get(parameter.name, Any)
+        wanted = Any if isinstance(wanted, str) else wanted
         if parameter.name == context:
             context_at = index if parameter.kind is not parameter.KEYWORD_ONLY else -1
         elif parameter.kind is parameter.VAR_POSITIONAL:
@@ -163,19 +161,9 @@ def _converted(value: Any, wanted: Any, name: str) -> Any:
     if type(value) is wanted and wanted in _AS_THEY_ARE:
         return value
     try:
-        return msgspec.convert(value, wanted, dec_hook=_decoded)
-    except (msgspec.ValidationError, TypeError, ValueError) as problem:
+        return converted(value, wanted)
+    except CAN_NOT as problem:
         raise Malformed(str(problem), where=f"argument {name}") from None
-
-
-def _decoded(wanted: type, value: Any) -> Any:
-    if issubclass(wanted, PurePath) and isinstance(value, str):
-        return wanted(value)
-    if isinstance(value, wanted):
-        return value
-    raise ValueError(
-        f"{wanted.__name__} can not be made from JSON; take a plain type, or no annotation"
-    )
 
 
 def encoded(value: Any) -> bytes:
@@ -183,8 +171,8 @@ def encoded(value: Any) -> bytes:
     if value is None:
         return b"null"
     try:
-        result = _ENCODER.encode(value)
-    except (TypeError, ValueError, RecursionError, OverflowError, msgspec.MsgspecError) as problem:
+        result = written(value)
+    except CAN_NOT as problem:
         remedy = "return plain values, attrs or dataclasses; write other things to a file and return its path"
         message = f"can not be written as JSON: {problem}"
         raise Malformed(message, where="result", remedy=remedy) from None
@@ -193,20 +181,6 @@ def encoded(value: Any) -> bytes:
         message = f"is {len(result)} bytes long, at most {RESULT_BYTES_MAX} are kept"
         raise Malformed(message, where="result", remedy=remedy)
     return result
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, PurePath):
-        return str(value)
-    as_list: Any = getattr(
-        value, "tolist", None
-    )  # arrays and their scalars, without importing their library
-    if callable(as_list):
-        return cast("Callable[[], Any]", as_list)()
-    raise TypeError(f"{type(value).__module__}.{type(value).__qualname__} is not known")
-
-
-_ENCODER = msgspec.json.Encoder(enc_hook=_plain)
 
 
 def failure(problem: BaseException) -> str:

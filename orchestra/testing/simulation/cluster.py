@@ -74,7 +74,7 @@ class Shape:
         losses_max: How often a task is lost with its worker before it is given up.
     """
 
-    tasks: Mapping[str, TaskFunction[Any, Any]]
+    tasks: Mapping[str, TaskFunction[Any, Any, Any]]
     workers: int
     slots: int
     transport: Transport

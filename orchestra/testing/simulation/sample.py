@@ -58,7 +58,7 @@ class Scenario:
         tasks: The sample's.
     """
 
-    def __init__(self, tasks: Mapping[str, TaskFunction[Any, Any]]) -> None:
+    def __init__(self, tasks: Mapping[str, TaskFunction[Any, Any, Any]]) -> None:
         self._tasks = tasks
 
     async def __call__(self, sim: Simulation) -> None:
@@ -68,7 +68,7 @@ class Scenario:
             await anyio.sleep(sim.rng.choice((0.0, 0.5, 4.0)))
             await play(sim)
 
-    def _task(self, name: str) -> TaskFunction[Any, Any]:
+    def _task(self, name: str) -> TaskFunction[Any, Any, Any]:
         return self._tasks[name]
 
     async def _film(self, sim: Simulation) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from hashlib import sha256
 from random import Random
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import anyio
 import attrs
@@ -26,6 +26,8 @@ from orchestra.testing.simulation.plan import Plan
 from orchestra.testing.simulation.troubles import TROUBLES
 from orchestra.testing.simulation.truth import Violated
 from orchestra.testing.simulation.worlds import World
+
+S = TypeVar("S")
 
 SETTLED_S_MAX = 7 * 24 * 3_600.0
 """Once all has healed, everything has to end within so long."""
@@ -85,13 +87,25 @@ class Simulation:
         """Simulated seconds from the start."""
         return self.cluster.world.now_s
 
+    @overload
+    async def submit(self, work: SubmitJob, *, key: str = "") -> Job[Any]: ...
+
+    @overload
     async def submit(
-        self, work: TaskFunction[Any, Any] | Calls[Any] | SubmitJob, *args: object, **kwargs: Any
+        self, work: TaskFunction[..., Any, S] | Calls[S], *args: object, **kwargs: Any
+    ) -> Job[S]: ...
+
+    async def submit(
+        self,
+        work: TaskFunction[..., Any, Any] | Calls[Any] | SubmitJob,
+        *args: object,
+        **kwargs: Any,
     ) -> Job[Any]:
         """As `Client.submit`, under a key of its own unless one is given."""
         self._submitted += 1
         kwargs.setdefault("key", f"simulated-{self._submitted}")
-        return await self.client.submit(work, *args, **kwargs)
+        submit: Callable[..., Awaitable[Job[Any]]] = self.client.submit
+        return await submit(work, *args, **kwargs)
 
     async def until(self, condition: Condition, within: str | float = "1h") -> None:
         """
