@@ -97,6 +97,7 @@ class Index:
             Worker: self._worker,
             Project: self._project,
             Receipt: self._receipt,
+            Settings: self._set,
         }
 
     @property
@@ -132,6 +133,16 @@ class Index:
     def _receipt(self, _: Receipt | None, new: Receipt | None) -> None:
         if new is not None:
             self.arm(new.until_ms, "receipt", new.id)
+
+    def _set(self, old: Settings | None, new: Settings | None) -> None:
+        """What a level of priority is worth has changed: who waits stands in line by the new worth, as after a restart."""
+        if (old or _DEFAULTS).aging_ms == (new or _DEFAULTS).aging_ms:
+            return
+        for stage_id in self.queues:
+            stage = self._rows["stage"].get(stage_id)
+            job = self._rows["job"].get(ids.job_of(stage_id))
+            if isinstance(stage, Stage) and isinstance(job, Job):
+                self.offer(stage, job)
 
     # kinds ------------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.statemachine.commands import LeaveWorker, PauseJob, PauseWorker, StageDraft
+from orchestra.statemachine.commands import (
+    LeaveWorker,
+    PauseJob,
+    PauseWorker,
+    Reconfigure,
+    StageDraft,
+)
 from orchestra.statemachine.lifecycles import TaskStatus
 from orchestra.statemachine.queries import Why
 from orchestra.statemachine.records import Span, Task
@@ -55,6 +61,17 @@ def test_higher_priority_first() -> None:
     core.submit(StageDraft("low", "app"), StageDraft("high", "app", priority=9), priority=0)
     core.join()
     assert order_of_starts(core) == ["3.2", "2.1", "1.1", "3.1"]
+
+
+def test_what_waits_is_put_in_order_anew_when_a_level_of_priority_is_worth_more_or_less() -> None:
+    core = Core()
+    for priority in (0, 1, 2):
+        core.submit(priority=priority)
+        core.advance(1_000)
+    core.apply(Reconfigure(aging_ms=1_500))
+    core.apply(Reconfigure(aging_ms=500))
+    core.join()
+    assert order_of_starts(core) == ["1.1", "2.1", "3.1"]
 
 
 def test_waiting_outweighs_priority_in_the_end() -> None:
