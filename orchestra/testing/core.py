@@ -60,7 +60,9 @@ class Core:
                 self.orders[effect.order.attempt_id] = effect
         if self.checked:
             broken = broken_in_state(self.state, self.now_ms)
-            broken += broken_by_step(before, self.state, revives=isinstance(command, RetryTask))
+            broken += broken_by_step(
+                before, self.state, self.now_ms, revives=isinstance(command, RetryTask)
+            )
             if isinstance(outcome.reply, Rejected) and snapshot(self.state) != before:
                 broken.append("a refusal changed the state")
             if broken:

@@ -21,8 +21,8 @@ from orchestra.statemachine.lifecycles import (
     WorkerStatus,
 )
 from orchestra.statemachine.records import Attempt, Cause, Job, Record, Stage, Task, Worker
-from orchestra.statemachine.scheduling import heads, lacking, reservations, unable
 from orchestra.statemachine.unfolding import pending, verdict_of
+from orchestra.testing.order import idle, out_of_turn
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -41,7 +41,7 @@ def broken_in_state(state: State, now_ms: int) -> list[str]:
         *_leases(state),
         *_jobs(state),
         *_waiting(state),
-        *_idle(state, now_ms),
+        *idle(state, now_ms),
         *_armed(state),
         *_index(state),
     ]
@@ -95,19 +95,6 @@ def _waiting(state: State) -> Iterator[str]:
             yield f"I8: task {task.id} had {task.attempts} attempts"
 
 
-def _idle(state: State, now_ms: int) -> Iterator[str]:
-    reserved = reservations(state, now_ms)
-    for entry, shape in heads(state):
-        task_id = state.index.queues[entry[3]][0]
-        for worker_id in state.index.free:
-            worker = state.find(Worker, worker_id)
-            if worker is None:
-                yield f"I9: {worker_id} is free and unknown"
-            elif not unable(worker, shape) and not lacking(state, worker, shape):
-                if reserved.get(worker_id, task_id) == task_id:
-                    yield f"I9: task {task_id} waits while worker {worker.name} is idle and able"
-
-
 def _armed(state: State) -> Iterator[str]:
     armed = {(kind, id) for _, kind, id in state.index.deadlines}
     for worker in state.each(Worker):
@@ -155,15 +142,16 @@ def _filled(nested: Mapping[str, Mapping[K, V]]) -> dict[str, dict[K, V]]:
     return {outer: inner for outer, inner in found.items() if inner}
 
 
-def broken_by_step(before: Rows, state: State, *, revives: bool) -> list[str]:
+def broken_by_step(before: Rows, state: State, now_ms: int, *, revives: bool) -> list[str]:
     """
     Every invariant that a step broke.
 
     Args:
         before: The rows before it, from `snapshot`.
+        now_ms: When it was.
         revives: The step was an explicit retry, which alone may bring something back.
     """
-    broken = list(_overfull(before, state))
+    broken = [*_overfull(before, state), *out_of_turn(before, state, now_ms)]
     for old in before["task"].values():
         new = state.find(Task, old.id)
         if not isinstance(old, Task) or new is None:

@@ -25,8 +25,9 @@ from orchestra.statemachine import (
     workers,
 )
 from orchestra.statemachine.commands import CancelTask
+from orchestra.statemachine.index import Index
 from orchestra.statemachine.lifecycles import Verb, WorkerStatus
-from orchestra.statemachine.records import Worker
+from orchestra.statemachine.records import Worker, evolve
 from orchestra.statemachine.reports import Heartbeat
 from orchestra.statemachine.transaction import Transaction
 from orchestra.worker.holdings import Holdings
@@ -182,6 +183,32 @@ def reports_told_once() -> Sequence[Replacement]:
     return ((Holdings, "unreported", _nothing(None)),)
 
 
+def priority_ignored() -> Sequence[Replacement]:
+    """Work is given out in the order in which it came, whatever its priority is."""
+    original = Index.offer
+
+    def offer(self: Index, stage: Any, job: Any) -> None:
+        original(self, evolve(stage, priority=0), evolve(job, priority=0))
+
+    return ((Index, "offer", offer),)
+
+
+def last_in_first_out() -> Sequence[Replacement]:
+    """Of work of the same priority that which came last is given out first."""
+    original = Index.offer
+
+    def offer(self: Index, stage: Any, job: Any) -> None:
+        turned = evolve(job, submitted_at_ms=-job.submitted_at_ms, number=-job.number)
+        original(self, stage, turned)
+
+    return ((Index, "offer", offer),)
+
+
+def no_reservation() -> Sequence[Replacement]:
+    """Small work keeps large work out for as long as there is any."""
+    return ((scheduling, "_reserved", _nothing({})),)
+
+
 def _nothing(value: object) -> Callable[..., Any]:
     def answer(*_: object, **__: object) -> object:
         return value
@@ -217,6 +244,9 @@ RULES: Mapping[str, Callable[[], Sequence[Replacement]]] = MappingProxyType(
             answers_out_of_time,
             short_memory,
             reports_told_once,
+            priority_ignored,
+            last_in_first_out,
+            no_reservation,
         )
     }
 )

@@ -41,6 +41,7 @@ def test_small_worlds_are_searched_whole_and_nothing_is_wrong() -> None:
         ("reports_told_once", "lost", "no way leads to an end"),
         ("no_slot_check", "queue", "I16"),
         ("no_promotion", "pair", "I9"),
+        ("priority_ignored", "turns", "I10"),
         ("no_backoff_alarm", "task-cancelled", "nothing will wake it"),
     ],
 )

@@ -143,6 +143,18 @@ def test_a_task_that_is_lost_too_often_is_given_up_as_in_production() -> None:
     assert said == [("failed", "poison"), ("completed", "")]
 
 
+def test_work_that_is_given_out_when_it_is_not_its_turn_is_a_violation() -> None:
+    async def crowd(sim: Simulation) -> None:
+        jobs = [await sim.submit(render.map(range(4))) for _ in range(2)]
+        for job in jobs:
+            await sim.until(job.done, within="1h")
+
+    played = simulate(app, workers=1, plan="seed=1")(crowd)
+    played()
+    with removed("last_in_first_out"), pytest.raises(Violated, match=r"I10: .* before "):
+        played()
+
+
 @simulate(app, workers=1, plan="seed=1")
 async def test_people_ask_again_while_the_server_is_away(sim: Simulation) -> None:
     job = await sim.submit(add, 1, 2)

@@ -142,7 +142,7 @@ class Orchestrator:
             raise Violation(f"the core stops at {command!r}: {defect}") from defect
         self.taken.update((move.kind, move.source or None, move.verb) for move in outcome.story)
         broken = broken_in_state(state, node.now_ms)
-        broken += broken_by_step(before, state, revives=isinstance(command, RetryTask))
+        broken += broken_by_step(before, state, node.now_ms, revives=isinstance(command, RetryTask))
         if isinstance(outcome.reply, Rejected) and snapshot(state) != before:
             broken.append("I7: a refusal changed the state")
         durable = node.durable

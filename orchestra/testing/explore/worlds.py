@@ -24,6 +24,7 @@ PAIRS = (
 )
 HURRIED = (StageDraft("only", "app", queue_ms_max=STEP_MS, grace_ms=STEP_MS),)
 SHORT = (StageDraft("only", "app", run_ms_max=STEP_MS, grace_ms=STEP_MS),)
+URGENT = (StageDraft("only", "app", priority=1, backoff_ms=1, grace_ms=STEP_MS),)
 NOTHING = (StageDraft("none", "app", over=()),)
 
 _SMALL = (
@@ -123,6 +124,16 @@ _SMALL = (
         slots=2,
         flight=1,
         begins=False,
+    ),
+    Bounds(
+        name="turns",
+        about="Two jobs, of which the later one has the higher priority.",
+        stages=ONE,
+        second=URGENT,
+        workers=1,
+        flight=1,
+        begins=False,
+        restarts=1,
     ),
     Bounds(
         name="chain",

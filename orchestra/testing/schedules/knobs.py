@@ -12,6 +12,8 @@ from typing import Literal
 
 import attrs
 
+from orchestra.statemachine import limits
+
 FAULTS = (
     "drop",
     "duplicate",
@@ -52,6 +54,7 @@ class Knobs:
         trouble_ms: How long faults go on; afterwards everything heals, and all work has to end.
         rate: How likely a single message or commit meets a fault of its kind, from 0 to 1.
         check_every: All invariants of the state are checked after every so many steps.
+        reserve_after_ms: What has waited so long for room has it kept free; see `orchestra.statemachine.scheduling`.
     """
 
     faults: frozenset[str]
@@ -62,6 +65,7 @@ class Knobs:
     trouble_ms: int
     rate: float
     check_every: int
+    reserve_after_ms: int = limits.RESERVE_AFTER_MS
 
 
 def draw(rng: Random) -> Knobs:
@@ -75,4 +79,5 @@ def draw(rng: Random) -> Knobs:
         trouble_ms=rng.choice((5_000, 20_000, 60_000)),
         rate=rng.choice((0.02, 0.1, 0.3)),
         check_every=rng.choice((1, 5, 25)),
+        reserve_after_ms=rng.choice((0, 2_000, limits.RESERVE_AFTER_MS)),
     )

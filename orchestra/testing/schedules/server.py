@@ -15,7 +15,7 @@ from orchestra.statemachine import Outcome, State, Stimulus, load, next_deadline
 from orchestra.statemachine.commands import Command, RetryTask, Tick
 from orchestra.statemachine.effects import StartAttempt, StopAttempt
 from orchestra.statemachine.lifecycles import JOB_FINAL, TaskStatus
-from orchestra.statemachine.records import KIND_OF, Job, Record, Task
+from orchestra.statemachine.records import KIND_OF, Job, Record, Settings, Task
 from orchestra.testing.invariants import broken_by_step, broken_in_state, snapshot
 from orchestra.testing.schedules.world import World
 
@@ -45,8 +45,9 @@ class Server:
     def __init__(self, world: World, push: Callable[[StartAttempt | StopAttempt], None]) -> None:
         self.world = world
         self.push = push
-        self.durable: dict[Key, Record] = {}
-        self.state: State = load((), world.now_ms)
+        settings = Settings(reserve_after_ms=world.knobs.reserve_after_ms)
+        self.durable: dict[Key, Record] = {("settings", settings.id): settings}
+        self.state: State = load((settings,), world.now_ms)
         self.up = True
         self.steps = 0
         self.commits = 0
@@ -127,7 +128,9 @@ class Server:
             self.world.taken.add((move.kind, move.source or None, move.verb))
         if checked:
             broken = broken_in_state(self.state, self.world.now_ms)
-            broken += broken_by_step(before, self.state, revives=isinstance(command, RetryTask))
+            broken += broken_by_step(
+                before, self.state, self.world.now_ms, revives=isinstance(command, RetryTask)
+            )
             if isinstance(outcome.reply, Rejected) and snapshot(self.state) != before:
                 broken.append("I7: a refusal changed the state")
             if broken:

@@ -18,11 +18,15 @@ import attrs
 
 from orchestra.config import Address
 from orchestra.engines import context as engine_context
+from orchestra.runtime import orchestrator
+from orchestra.statemachine import Outcome, State, Stimulus
 from orchestra.storage import log_length, sqlite, sqlite_files
+from orchestra.testing.order import out_of_turn
 from orchestra.testing.simulation.asyncio_wires import Port
 from orchestra.testing.simulation.disk import Disk
 from orchestra.testing.simulation.drive import Drive
 from orchestra.testing.simulation.sqlite_disk import SqliteDisk
+from orchestra.testing.simulation.truth import Truth
 from orchestra.testing.simulation.worlds import World
 from orchestra.transports import serve as serving
 
@@ -63,6 +67,22 @@ def real_store(world: World, disk: Disk) -> Generator[None]:
         mock.patch.object(sqlite_files, "CHECKPOINT_PAGES", disk.checkpoint_pages),
         mock.patch.object(log_length, "ENTRIES_BEFORE", disk.entries_before),
     ):
+        yield
+
+
+@contextmanager
+def watched_turns(truth: Truth) -> Generator[None]:
+    """Whatever a server gives out is held against whose turn it is: what is stored does not tell the steps of a commit apart."""
+    original = orchestrator.step
+
+    def watched(state: State, stimulus: Stimulus) -> Outcome:
+        before = {"attempt": dict(state.rows["attempt"])}
+        outcome = original(state, stimulus)
+        for told in out_of_turn(before, state, stimulus.at_ms):
+            truth.violated(told)
+        return outcome
+
+    with mock.patch.object(orchestrator, "step", watched):
         yield
 
 

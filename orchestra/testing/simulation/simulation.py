@@ -20,7 +20,12 @@ from orchestra.testing.diagram import Line
 from orchestra.testing.simulation.cluster import SERVER, Cluster, Shape
 from orchestra.testing.simulation.disk import Wear
 from orchestra.testing.simulation.drive import loaded_dice
-from orchestra.testing.simulation.outside import numbered_scopes, outside_of_time, real_store
+from orchestra.testing.simulation.outside import (
+    numbered_scopes,
+    outside_of_time,
+    real_store,
+    watched_turns,
+)
 from orchestra.testing.simulation.people import PatientAsker
 from orchestra.testing.simulation.plan import Plan
 from orchestra.testing.simulation.troubles import TROUBLES
@@ -181,7 +186,11 @@ def play(test: Test, shape: Shape, plan: Plan) -> Simulated:
         loaded_dice(Random(f"dice {plan.seed}")),
     ):
         cluster = Cluster(world, shape, plan)
-        with real_store(world, cluster.disk), _Ending(world, cluster):
+        with (
+            real_store(world, cluster.disk),
+            watched_turns(cluster.truth),
+            _Ending(world, cluster),
+        ):
             world.play(lambda: _played(test, cluster, plan))
             return _told(world, cluster)
 
