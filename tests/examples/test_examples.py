@@ -26,6 +26,7 @@ def test_digits_finds_the_known_best_classifier(finished: Finished) -> None:
     done = finished("digits")
     assert done.job.status is JobStatus.COMPLETED, done.why()
     assert done.told.endswith(f", 12 tasks completed\nresults are in {done.shared}\n"), done.told
+    assert done.told.count(" train C=1 gamma=0.001  completed  after ") == 1
     assert len(done.tasks["train"]) == 9
     result = json.loads((done.shared / "result.json").read_bytes())
     # The split and the folds are seeded and counts are whole, so the choice is exact. Of the 450 images 6 are mistaken; an

@@ -14,7 +14,7 @@ from tests.tidy import ROOT
 
 pytestmark = pytest.mark.system
 
-CPU_S_MAX = 0.33
+CPU_S_MAX = 0.34
 """Promised is half a second. It takes a quarter of one on the machine meant, and what adds much to that is to be noticed."""
 
 SLOWED_S = 0.2

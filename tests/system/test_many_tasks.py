@@ -6,6 +6,7 @@ Once inside this process, and once of a server over HTTP whose one worker is bus
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import time
@@ -29,7 +30,7 @@ T = TypeVar("T")
 
 TASKS = 100_000
 ANSWER_S = 0.5
-"""From question to answer, and what it costs whoever answers, with what that does in between."""
+"""From question to answer, with what whoever answers does in between."""
 
 SUBMIT_LIST_S = 1.0
 """A list is 100,000 items to encode and to store; a range is three numbers."""
@@ -40,15 +41,19 @@ BYTES_PER_TASK_MAX = 614
 ITEM_BYTES_MAX = 64
 """Of a list each item is kept too: six digits as an object, and the reference to it."""
 
+CLOCK_TICK_S = 0.02
+"""By so much a process's own account of its time may be behind (Linux: 0.01 s each for user and system)."""
+
 BOUND_S = 120.0
 """Only a hang takes so long, or a machine that has no time for us."""
 
 
 class Stopwatch:
     """
-    How long each kind of question took at most, in seconds, and what it cost of the processor's time.
+    How long each kind of question took at most, in seconds.
 
-    What a process waited for a processor that neighbours had is not counted.
+    What a process waited for a processor that neighbours had is not counted: it took what it cost whoever answers of the
+    processor's time, and what else it waited for.
 
     Args:
         answers: The process that answers.
@@ -58,16 +63,15 @@ class Stopwatch:
         self.until_s = time.perf_counter() + BOUND_S
         self.answers = answers
         self.longest_s: dict[str, float] = {}
-        self.dearest_s: dict[str, float] = {}
 
     async def time(self, what: str, work: Callable[[], Awaitable[T]]) -> T:
         spent_s, waited_s, began = self._spent_s(), self._waited_s(), time.perf_counter()
         assert began < self.until_s, f"not done in time: {self.longest_s}"
         answer = await work()
         took_s = time.perf_counter() - began - (self._waited_s() - waited_s)
+        # Threads wait side by side, so that of the difference alone too little may be left.
+        took_s = max(took_s, self._spent_s() - spent_s)
         self.longest_s[what] = max(took_s, self.longest_s.get(what, 0.0))
-        cost_s = self._spent_s() - spent_s
-        self.dearest_s[what] = max(cost_s, self.dearest_s.get(what, 0.0))
         return answer
 
     def _spent_s(self) -> float:
@@ -75,18 +79,15 @@ class Stopwatch:
 
     def _waited_s(self) -> float:
         """How long threads of the one that answers and of the one that asks waited for a processor (Linux)."""
-        files = [
-            file
-            for pid in {self.answers.pid, os.getpid()}
-            for file in Path(f"/proc/{pid}/task").glob("*/schedstat")
-        ]
-        return sum(int(file.read_text().split()[1]) for file in files) / 1e9
+        waited_ns = 0
+        for pid in {self.answers.pid, os.getpid()}:
+            for file in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+                with contextlib.suppress(OSError):  # a thread that just ended
+                    waited_ns += int(file.read_text().split()[1])
+        return waited_ns / 1e9
 
     def __str__(self) -> str:
-        longest = (
-            f"{what} {s:.3f} ({self.dearest_s[what]:.3f})" for what, s in self.longest_s.items()
-        )
-        return f"at most, in s (of CPU): {', '.join(longest)}"
+        return ", ".join(f"{what} {took_s:.3f} s" for what, took_s in self.longest_s.items())
 
 
 async def ask_all(client: Client, job: Job[Any], watch: Stopwatch) -> None:
@@ -94,6 +95,18 @@ async def ask_all(client: Client, job: Job[Any], watch: Stopwatch) -> None:
     await watch.time("list", lambda: client.asker.answer(ListTasks(job.id, limit=100)))
     await watch.time("why job", job.why)
     await watch.time("view", job.view)
+
+
+async def test_an_answer_that_costs_too_much_is_found_out() -> None:
+    watch = Stopwatch(psutil.Process())
+
+    async def answer() -> None:
+        until_s = time.process_time() + ANSWER_S + CLOCK_TICK_S
+        while time.process_time() < until_s:
+            pass
+
+    await watch.time("late", answer)
+    assert slower_than(ANSWER_S, watch.longest_s.values()) != []
 
 
 def resident_bytes(process: psutil.Process) -> int:
@@ -125,11 +138,9 @@ async def test_every_answer_is_quick(tmp_path: Path, told: Callable[[str], None]
         view = await job.view()
         assert (view.status, dict(view.counts)) == ("cancelled", {"cancelled": TASKS})
         assert len((await client.asker.answer(ListTasks(job.id, limit=100))).items) == 100
-    told(f"{watch}; {bytes_per_task:.0f} bytes of memory per queued task")
+    told(f"at most: {watch}; {bytes_per_task:.0f} bytes of memory per queued task")
     assert slower_than(SUBMIT_LIST_S, [watch.longest_s.pop("submit")]) == []
-    del watch.dearest_s["submit"]
     assert slower_than(ANSWER_S, watch.longest_s.values()) == []
-    assert slower_than(ANSWER_S, watch.dearest_s.values()) == []
     assert bytes_per_task < BYTES_PER_TASK_MAX + ITEM_BYTES_MAX
 
 
@@ -164,7 +175,6 @@ async def test_every_answer_of_a_busy_server_is_quick(
             while not await watch.time("done", job.done):
                 await ask_all(client, job, watch)
             assert dict((await job.view()).counts) == {"cancelled": TASKS}
-    told(f"{watch}; {bytes_per_task:.0f} bytes of memory per queued task")
+    told(f"at most: {watch}; {bytes_per_task:.0f} bytes of memory per queued task")
     assert slower_than(ANSWER_S, watch.longest_s.values()) == []
-    assert slower_than(ANSWER_S, watch.dearest_s.values()) == []
     assert bytes_per_task < BYTES_PER_TASK_MAX
