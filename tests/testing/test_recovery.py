@@ -13,11 +13,12 @@ from orchestra.cli.entry import carry_out
 from orchestra.errors import Unavailable
 from orchestra.storage.shelf import FolderShelf
 from orchestra.testing.power_loss import campaign
-from orchestra.testing.power_loss.fault_loop import fail_once
+from orchestra.testing.power_loss.fault_loop import Faulted, fail_once
 from orchestra.testing.power_loss.files import WAYS_TO_LOSE, fail_files, keep_on_shelf, try_files
 from orchestra.testing.power_loss.medium import FileSystem
 from orchestra.testing.power_loss.recorder import Fails, Fault, Pair, RecordingDisk
 from orchestra.testing.power_loss.recovery import cut_again, fail_twice, unflushed
+from orchestra.testing.power_loss.trial import Tally
 
 pytestmark = pytest.mark.aside
 
@@ -34,6 +35,13 @@ def test_a_cut_while_the_store_starts_after_a_cut_loses_nothing(name: str, strid
     assert [str(each) for each in tally.broken] == []
     assert tally.trials > 1
     assert tally.images > tally.operations
+
+
+def test_no_scenario_is_too_short_for_a_stride() -> None:
+    short = partial(cut_again, "return_to_old", SEED, stride=1_000, subsets=0)
+    tally = anyio.run(partial(short, systems=(FileSystem.STRICT,)))
+    assert [str(each) for each in tally.broken] == []
+    assert tally.trials == 1
 
 
 def test_a_start_that_flushes_nothing_is_noticed() -> None:
@@ -107,3 +115,17 @@ def test_the_command_tells_what_was_tried(
     figures = dict(evidence["figures"])
     assert figures["images that are damaged, or do not go on"] == "0"
     assert sum("noticed: " in figure for figure in figures.values()) == 4
+    assert figures["operations of a kind that failed first"] == "one in 90"
+
+
+def test_what_was_not_tried_is_told_and_answered(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control of all else: a scenario in which nothing happened."""
+    monkeypatch.setattr(campaign, "cuts_again", lambda *_: {"first_start": Tally()})
+    monkeypatch.setattr(campaign, "pairs", lambda *_: {("sync", "write"): Faulted()})
+    monkeypatch.setattr(campaign, "FILE_SEEDS", 1)
+    assert carry_out(["prove", "recovery", "--processes", "1", "--json"]) == 1
+    told = capsys.readouterr()
+    assert json.loads(told.out)["result"] == "nothing was tried: first_start"
+    assert "nothing was tried: sync, then write" in told.err

@@ -36,7 +36,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         "power-loss": (
             "power_loss",
-            "Cut the power after every operation of the store on its disk, and fail every operation in turn.",
+            "Cut the power after every operation of the store on its disk, and fail its operations in turn.",
         ),
         "recovery": (
             "recovery",

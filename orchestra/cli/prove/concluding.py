@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -13,6 +14,16 @@ Write = Annotated[
     str | None, Parameter(help="The page to put the result on, such as docs/proof.md.")
 ]
 Json = Annotated[bool, Parameter(help="The result as JSON.")]
+
+
+def one_in(stride: int) -> str:
+    """How much a stride leaves of what there is."""
+    return "every one" if stride == 1 else f"one in {stride:,}"
+
+
+def untried(trials: Mapping[str, int]) -> list[str]:
+    """A complaint for each name with no trial: where nothing was tried, nothing was shown."""
+    return [f"nothing was tried: {name}" for name, number in trials.items() if not number]
 
 
 def conclude(evidence: Evidence, *, proved: bool, page: str | None, json: bool) -> int:

@@ -51,10 +51,10 @@ def core(
     began_s = time.monotonic()
     processes = processes or os.cpu_count() or 1
     tally = deque(campaign(schedules, seed=seed, processes=processes), maxlen=1)[0]
-    if tally.broken:
-        return _broken(tally.broken[0])
     evidence = _evidence(tally, seed, time.monotonic() - began_s)
-    return conclude(evidence, proved=True, page=write, json=json)
+    if tally.broken and not json:
+        _show(tally.broken[0])
+    return conclude(evidence, proved=not tally.broken, page=write, json=json)
 
 
 def _shown(seed: int) -> int:
@@ -65,11 +65,10 @@ def _shown(seed: int) -> int:
     return exits.OK if violation is None else exits.FAILED
 
 
-def _broken(broken: Broken) -> int:
+def _show(broken: Broken) -> None:
     lines, violation = play(broken.seed)
     speech.put(drawn(lines))
-    speech.put(broken.why if violation is None else str(violation))
-    return exits.FAILED
+    speech.put(speech.clean(broken.why if violation is None else str(violation)))
 
 
 def _evidence(tally: Tally, seed: int, seconds: float) -> Evidence:
@@ -83,13 +82,18 @@ def _evidence(tally: Tally, seed: int, seconds: float) -> Evidence:
         ("rate", f"{tally.schedules / seconds:,.0f} schedules/s"),
         ("simulated hours per CPU hour", f"{hours * 3_600 / max(tally.cpu_s, 1e-9):,.0f}"),
         ("rows of the tables never taken", ", ".join(never) or "none"),
-        ("violations", "0"),
+        ("violations", f"{len(tally.broken)}"),
     )
+    broken = tally.broken[0] if tally.broken else None
     return Evidence(
         name="core",
         title="Schedules of the core",
         command=f"python -m orchestra prove core --schedules {tally.schedules} --seed {seed}",
         figures=figures,
         seeds=f"{seed} to {seed + tally.schedules - 1}",
-        result="No schedule broke an invariant, and each that was played twice gave the same story and the same rows.",
+        result=(
+            "No schedule broke an invariant, and each that was played twice gave the same story and the same rows."
+            if broken is None
+            else f"Broken by seed {broken.seed}: {broken.why.splitlines()[0]}"
+        ),
     )

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from orchestra.cli import exits, speech
+from orchestra.cli import speech
 from orchestra.cli.prove.concluding import Json, Write, conclude
 from orchestra.errors import Malformed
 from orchestra.testing.explore import LARGE, WORLDS, Explored, explored_all, never_taken
@@ -63,11 +63,17 @@ def explore(
     found: list[Explored] = []
     for each in explored_all(chosen, states_max=states, processes=processes or os.cpu_count() or 1):
         speech.say(f"{each.name}: {each.states:,} states in {each.seconds:,.0f} s")
-        if each.broken:
-            return _broken(each)
         found.append(each)
+        if each.broken:
+            break
     found.sort(key=lambda each: [bounds.name for bounds in chosen].index(each.name))
     seconds = time.monotonic() - began_s
+    broken = next((each for each in found if each.broken), None)
+    if broken is not None:
+        if not json:
+            _show(broken)
+        evidence = _evidence(found, (), world, states, seconds=seconds, opinion="not asked")
+        return conclude(evidence, proved=False, page=write, json=json)
     is_all = world in ("", "large")
     missing = never_taken(found) if is_all else ()
     agrees, opinion = _second_opinion() if is_all else (True, "not asked for one world alone")
@@ -88,12 +94,11 @@ def _second_opinion() -> tuple[bool, str]:
     return True, f"{told} of task, rows and living work"
 
 
-def _broken(explored: Explored) -> int:
+def _show(explored: Explored) -> None:
     for number, told in enumerate(explored.path, 1):
         speech.put(f"{number:>4}  {speech.clean(told)}")
     speech.put(speech.clean(explored.broken))
     speech.put(f"again: python -m orchestra prove explore --world {explored.name}")
-    return exits.FAILED
 
 
 def _evidence(
@@ -115,15 +120,19 @@ def _evidence(
         for each in found
     ]
     total = sum(each.states for each in found)
+    broken = [f"{each.name}: {each.broken.splitlines()[0]}" for each in found if each.broken]
     figures = (
         ("states, machines that are alike counted once", f"{total:,}"),
         ("steps between them", f"{sum(each.steps for each in found):,}"),
         ("different steps of the core", f"{sum(each.core_steps for each in found):,}"),
         ("worlds searched whole", f"{sum(each.complete for each in found)} of {len(found)}"),
-        ("rows of the tables never taken", ", ".join(missing) or "none"),
+        (
+            "rows of the tables never taken",
+            ", ".join(missing) or ("not counted" if broken else "none"),
+        ),
         ("rate", f"{total / max(seconds, 1e-9):,.0f} states/s"),
         ("spin, of the world silent", opinion),
-        ("violations", "0"),
+        ("violations", f"{len(broken)}"),
         *rows,
     )
     named = f" --world {world}" if world else ""
@@ -133,7 +142,9 @@ def _evidence(
         command=f"python -m orchestra prove explore{named} --states {states}",
         figures=figures,
         seeds="",
-        result=(
+        result=f"Broken in the world {broken[0]}"
+        if broken
+        else (
             "No step broke an invariant, and from every state of a world that was searched whole all jobs can still end"
             " without any further trouble."
         ),

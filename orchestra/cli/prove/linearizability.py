@@ -12,7 +12,7 @@ import anyio
 import attrs
 from cyclopts import Parameter
 
-from orchestra.cli import exits, speech
+from orchestra.cli import speech
 from orchestra.cli.prove.concluding import Json, Write, conclude
 from orchestra.errors import Malformed
 from orchestra.testing.linearizability import (
@@ -63,14 +63,17 @@ def linearizability(
     load = Load(clients=clients, operations=operations, kills=kills)
     began_s = time.monotonic()
     found = anyio.run(partial(_recorded, load, histories, seed))
-    if found.broken is not None:
-        return _shown(*found.broken)
-    evidence = _evidence(found, load, histories, seed, seconds=time.monotonic() - began_s)
-    return conclude(evidence, proved=True, page=write, json=json)
+    evidence = evidence_of(found, load, histories, seed, seconds=time.monotonic() - began_s)
+    if found.broken is not None and not json:
+        _show(*found.broken)
+    return conclude(evidence, proved=found.broken is None, page=write, json=json)
 
 
 @attrs.define(slots=True)
-class _Found:
+class Found:
+    """What was recorded; it ends with the first history that no order explains."""
+
+    histories: int = 0
     jobs: int = 0
     operations: int = 0
     unanswered: int = 0
@@ -79,8 +82,8 @@ class _Found:
     broken: tuple[History, Verdict] | None = None
 
 
-async def _recorded(load: Load, histories: int, seed: int) -> _Found:
-    found = _Found()
+async def _recorded(load: Load, histories: int, seed: int) -> Found:
+    found = Found()
     with tempfile.TemporaryDirectory() as folder:
         server = Server(Path(folder))
         await server.start()
@@ -88,6 +91,7 @@ async def _recorded(load: Load, histories: int, seed: int) -> _Found:
             for number in range(histories):
                 drawn = attrs.evolve(load, seed=seed + number)
                 told = await record(server, drawn, f"run-{number}")
+                found.histories += 1
                 found.kills += load.kills
                 for history in told.values():
                     if not _explained(history, found):
@@ -99,7 +103,7 @@ async def _recorded(load: Load, histories: int, seed: int) -> _Found:
     return found
 
 
-def _explained(history: History, found: _Found) -> bool:
+def _explained(history: History, found: Found) -> bool:
     verdict = check(history, job_model, ABSENT)
     found.jobs += 1
     found.operations += len(history)
@@ -110,7 +114,7 @@ def _explained(history: History, found: _Found) -> bool:
     return verdict.linearizable
 
 
-def _shown(history: History, verdict: Verdict) -> int:
+def _show(history: History, verdict: Verdict) -> None:
     speech.put("what the clients were told of one job:")
     for each in sorted(history, key=lambda each: each.began_s):
         speech.put(speech.clean(str(each)))
@@ -118,12 +122,12 @@ def _shown(history: History, verdict: Verdict) -> int:
     for each in verdict.furthest:
         speech.put(speech.clean(str(each)))
     speech.put("no order explains all answers")
-    return exits.FAILED
 
 
-def _evidence(found: _Found, load: Load, histories: int, seed: int, *, seconds: float) -> Evidence:
+def evidence_of(found: Found, load: Load, histories: int, seed: int, *, seconds: float) -> Evidence:
+    """What goes on the page."""
     figures = (
-        ("histories", f"{histories:,} of {load.clients} clients each"),
+        ("histories", f"{found.histories:,} of {load.clients} clients each"),
         ("operations", f"{found.operations:,} on {found.jobs:,} jobs"),
         ("operations without an answer", f"{found.unanswered:,}"),
         ("kills of the server (SIGKILL, started again)", f"{found.kills:,}"),
@@ -132,7 +136,7 @@ def _evidence(found: _Found, load: Load, histories: int, seed: int, *, seconds: 
             "rate",
             f"{found.operations / max(seconds, 1e-9):,.0f} operations/s, restarts and checks included",
         ),
-        ("histories that no order explains", "0"),
+        ("histories that no order explains", f"{int(found.broken is not None)}"),
     )
     return Evidence(
         name="linearizability",
@@ -142,9 +146,19 @@ def _evidence(found: _Found, load: Load, histories: int, seed: int, *, seconds: 
             f" --operations {load.operations} --kills {load.kills} --seed {seed}"
         ),
         figures=figures,
-        seeds=f"{seed} to {seed + histories - 1}",
-        result=(
-            "For every job there is an order of what was done that explains every answer, each operation between its question and"
-            " its answer."
-        ),
+        seeds=f"{seed} to {seed + found.histories - 1}",
+        result=_EXPLAINED if found.broken is None else _told(*found.broken),
+    )
+
+
+_EXPLAINED = (
+    "For every job there is an order of what was done that explains every answer, each operation between its question and"
+    " its answer."
+)
+
+
+def _told(history: History, verdict: Verdict) -> str:
+    return (
+        f"Broken: of the {len(history)} operations on one job no order explains all answers; the longest beginning of one that does has"
+        f" {len(verdict.furthest)}."
     )

@@ -1,4 +1,4 @@
-"""``prove power-loss``: the power is cut after every operation of the store, and every operation fails in turn."""
+"""``prove power-loss``: the power is cut after every operation of the store, and its operations fail in turn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from orchestra.cli import speech
-from orchestra.cli.prove.concluding import Json, Write, conclude
+from orchestra.cli.prove.concluding import Json, Write, conclude, one_in, untried
 from orchestra.errors import Malformed
 from orchestra.testing.proof_page import Evidence
 
@@ -30,7 +30,10 @@ def power_loss(
     images: Annotated[int, Parameter(help="How many images of a disk are made at least.")] = 10_000,
     seed: Annotated[int, Parameter(help="The seed of the first round; the others count on.")] = 1,
     stride: Annotated[
-        int, Parameter(help="Of the operations of a kind, every so many fails in turn.")
+        int,
+        Parameter(
+            help="Of the operations of a kind, one in so many fails in turn; 1 for every one."
+        ),
     ] = 20,
     processes: Annotated[
         int | None, Parameter(help="How many at the same time. [default: one for each cpu]")
@@ -39,7 +42,7 @@ def power_loss(
     json: Json = False,
 ) -> int:
     """
-    Cut the power after every operation of the store on its disk, and fail every operation in turn.
+    Cut the power after every operation of the store on its disk, and fail its operations in turn.
 
     The real store works on a disk that keeps what was flushed and tears, drops and reorders what was not. Whatever is left is opened
     again: all that was acknowledged must be there, whole, and the store must go on. Four ways to lose are tried as well: each must be
@@ -62,13 +65,17 @@ def power_loss(
         for name, tally in lossy.items()
         if not tally.broken
     ]
+    told += untried({name: tally.images for name, tally in cut.items()})
+    told += untried(
+        {f"{name}, with failed operations": loop.runs for name, loop in faulted.items()}
+    )
     if alone.lost:
         told.append(f"the store's own flushes are not enough: {alone.broken[0]}")
     for each in told:
         speech.warn(each)
     figures = (
         *_cut_figures(cut),
-        *_fault_figures(faulted),
+        *_fault_figures(faulted, stride),
         *_lossy_figures(lossy),
         (
             "without the flushes of the directory that SQLite makes of its own accord",
@@ -120,19 +127,19 @@ def _cut_figures(cut: Mapping[str, Tally]) -> Iterator[tuple[str, str]]:
     yield "rate", f"{total.images / max(total.cpu_s, 1e-9):,.0f} images per second of CPU"
     yield "images that lack something acknowledged", f"{total.lost:,}"
     yield "images that are damaged, or do not go on", f"{total.corrupt:,}"
-    for name, scenario in SCENARIOS.items():
-        told = (inspect.getdoc(scenario) or "").splitlines()[0]
-        tally = cut.get(name, Tally())
+    for name, tally in cut.items():
+        told = (inspect.getdoc(SCENARIOS[name]) or "").splitlines()[0]
         yield (
             f"{name}: {told}",
             f"{tally.images:,} images, {tally.lost} lost, {tally.corrupt} corrupt",
         )
 
 
-def _fault_figures(faulted: Mapping[str, Faulted]) -> Iterator[tuple[str, str]]:
+def _fault_figures(faulted: Mapping[str, Faulted], stride: int) -> Iterator[tuple[str, str]]:
     from orchestra.testing.power_loss.fault_loop import Faulted
 
     total = sum(faulted.values(), Faulted())
+    yield "operations of a kind that failed in turn", one_in(stride)
     yield (
         "runs in which the n-th operation of a kind failed (read, write, full, flush, name), once or for ever",
         f"{total.runs:,}, with {total.faults:,} failed operations and {total.images:,} images at their ends",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from orchestra.cli import speech
-from orchestra.cli.prove.concluding import Json, Write, conclude
+from orchestra.cli.prove.concluding import Json, Write, conclude, one_in, untried
 from orchestra.errors import Malformed
 from orchestra.testing.proof_page import Evidence
 
@@ -29,7 +29,7 @@ def recovery(
     stride: Annotated[
         int,
         Parameter(
-            help="The first cut comes after every so many operations, the first fault meets every so many."
+            help="The first cut comes after one in so many operations that leave something unflushed, the first fault meets one in so many."
         ),
     ] = 20,
     processes: Annotated[
@@ -67,6 +67,9 @@ def recovery(
         for name, tally in noticed.items()
         if not tally.broken
     ]
+    told += untried({name: tally.trials for name, tally in cut.items()})
+    told += untried({_named(kinds): loop.runs for kinds, loop in failed.items()})
+    told += untried({name: tally.images for name, tally in files.items()})
     for each in told:
         speech.warn(each)
     evidence = Evidence(
@@ -74,8 +77,8 @@ def recovery(
         title="A second trouble while the first is mended",
         command=f"python -m orchestra prove recovery --seed {seed} --stride {stride}",
         figures=(
-            *_cut_figures(cut),
-            *_pair_figures(failed),
+            *_cut_figures(cut, stride),
+            *_pair_figures(failed, stride),
             *_file_figures(files, lossy, unflushed),
         ),
         seeds=str(seed),
@@ -90,10 +93,11 @@ _RESULT = (
 )
 
 
-def _cut_figures(cut: Mapping[str, Tally]) -> Iterator[tuple[str, str]]:
+def _cut_figures(cut: Mapping[str, Tally], stride: int) -> Iterator[tuple[str, str]]:
     from orchestra.testing.power_loss.trial import Tally
 
     total = sum(cut.values(), Tally())
+    yield "operations that left something unflushed, each followed by a first cut", one_in(stride)
     yield "starts after a cut, each cut again after every operation", f"{total.trials:,}"
     yield "operations of these starts", f"{total.operations:,}"
     yield (
@@ -112,16 +116,23 @@ def _cut_figures(cut: Mapping[str, Tally]) -> Iterator[tuple[str, str]]:
         )
 
 
-def _pair_figures(failed: Mapping[tuple[str, str], Faulted]) -> Iterator[tuple[str, str]]:
+def _named(kinds: tuple[str, str]) -> str:
+    return f"{kinds[0]}, then {kinds[1]}"
+
+
+def _pair_figures(
+    failed: Mapping[tuple[str, str], Faulted], stride: int
+) -> Iterator[tuple[str, str]]:
     from orchestra.testing.power_loss.fault_loop import Faulted
 
     total = sum(failed.values(), Faulted())
+    yield "operations of a kind that failed first", one_in(stride)
     yield (
         "runs in which an operation failed, and a second one while that was mended",
         f"{total.runs:,}, with {total.faults:,} failed operations and {total.images:,} images at their ends",
     )
-    for (first, second), loop in failed.items():
-        yield f"{first}, then {second}", f"{loop.runs:,} runs, {len(loop.broken)} broken"
+    for kinds, loop in failed.items():
+        yield _named(kinds), f"{loop.runs:,} runs, {len(loop.broken)} broken"
 
 
 def _file_figures(

@@ -38,8 +38,7 @@ def rules(
         about = f"{name}: {inspect.getdoc(rule)}"
         if tally.broken:
             first = tally.broken[0]
-            why = first.why.splitlines()[0].partition(":")[0]
-            figures.append((about, f"found by seed {first.seed} ({why})"))
+            figures.append((about, f"found by seed {first.seed} ({first.finder})"))
         else:
             missed += 1
             figures.append((about, f"not found by {schedules:,} seeds"))

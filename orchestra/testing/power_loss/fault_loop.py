@@ -1,5 +1,5 @@
 """
-Every operation fails in turn: the n-th of a kind, once and then for ever, until a scenario ends without a fault.
+Operations fail in turn: the n-th of a kind, once and then for ever, for every n or one in so many, until a scenario ends without a fault.
 
 The promise: whoever asked meets a clear error, nothing acknowledged is lost, and service goes on when the disk is whole again. A flush
 that failed is never made good by a later one: what it did not write may be missing for ever, as on Linux.
@@ -145,7 +145,7 @@ async def fault_loop(
         name: One of `SCENARIOS`.
         seed: Of everything that is drawn.
         fails: The kind of operation.
-        stride: Only every so many.
+        stride: One in so many of them, from the first on; 1 for every one.
         open_store: Opens the store that is tried.
         check: That store's own check of a closed file.
     """

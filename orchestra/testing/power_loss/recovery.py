@@ -99,7 +99,8 @@ async def cut_again(
     Args:
         name: One of `SCENARIOS`.
         seed: Of everything that is drawn.
-        stride: The first cut comes after every so many operations, each time another way; equal images are started from once.
+        stride: The first cut comes after one in so many of the operations that leave something unflushed, from the first of them on, each
+            time another way; equal images are started from once.
         subsets: Random subsets at each of the second cuts, beside the four fixed ways.
         open_store: Opens the store that is tried.
         open_between: Opens what the first cut left; by default ``open_store``.
@@ -138,14 +139,22 @@ async def cut_again(
 def first_cuts(
     recording: Recording, system: FileSystem, seed: str, stride: int
 ) -> Iterator[tuple[int, Image, Promise]]:
-    """What a cut after every so many operations leaves, another way each time, with what it must hold; equal images come once."""
+    """
+    What a cut leaves after one in so many of the operations that leave something unflushed, another way each time, with what it must hold.
+
+    The first of them is always tried, so that no scenario is too short for a stride. Equal images come once.
+    """
     rng = Random(f"again {seed} {system}")
     medium, promise = Medium(system, recording.durable), Promise()
     seen: set[bytes] = set()
+    unflushed_before = 0
     for number, operation in enumerate(recording.tape):
         medium.apply(operation)
         promise.apply(operation)
-        if number % stride or operation.kind in NOTES or medium.is_settled():
+        if operation.kind in NOTES or medium.is_settled():
+            continue
+        unflushed_before += 1
+        if (unflushed_before - 1) % stride:
             continue
         image = medium.image(rng.choice(tuple(Way)), rng)
         key = fingerprint(image)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 
@@ -19,12 +20,22 @@ TWICE_EVERY = 100
 """Every so many schedules one is played a second time, and must give the same story and the same rows."""
 
 
+TABLE = "the table"
+"""Who found a move for which no lifecycle has a row: the core refuses it itself."""
+
+CORE = "the core"
+"""Who found whatever else the core refuses as a defect of its own."""
+
+_NO_EDGE = re.compile(r"^\S+ \S+: (no edge|can not begin) ")
+
+
 @attrs.frozen(slots=True)
 class Broken:
-    """A schedule that broke an invariant, with what the first one says."""
+    """A schedule that broke an invariant, with what the first one says; ``finder`` is its name, such as ``I3``, `TABLE` or `CORE`."""
 
     seed: int
     why: str
+    finder: str
 
 
 @attrs.frozen(slots=True)
@@ -71,6 +82,12 @@ def _told(row: tuple[str, str | None, str]) -> str:
     return f"{kind}: {source or '(new)'} --{verb}-->"
 
 
+def _finder(error: AssertionError | Defect) -> str:
+    if isinstance(error, Defect):
+        return TABLE if _NO_EDGE.match(str(error)) else CORE
+    return str(error).partition(":")[0]
+
+
 def chunk(first: int, count: int) -> Tally:
     """Play the schedules of ``count`` seeds from ``first`` on; ends with the first that is broken."""
     began_s = time.process_time()
@@ -88,7 +105,7 @@ def chunk(first: int, count: int) -> Tally:
                 if (again.lines, again.digest) != (done.lines, done.digest):
                     raise Violated(f"I21: seed {seed} gives another story at the second time")
         except (AssertionError, Defect) as error:
-            broken.append(Broken(seed, str(error)))
+            broken.append(Broken(seed, str(error), _finder(error)))
             break
         steps += done.steps
         commits += done.commits
