@@ -58,17 +58,7 @@ def power_loss(
         faulted = campaign.faults(seed, stride, pool)
         lossy = campaign.controls(seed, pool)
     alone = campaign.store_alone(seed)
-    told = [str(each) for tally in cut.values() for each in tally.broken]
-    told += [each for loop in faulted.values() for each in loop.broken]
-    told += [
-        f"nothing was lost and nothing corrupt: {name}"
-        for name, tally in lossy.items()
-        if not tally.broken
-    ]
-    told += untried({name: tally.images for name, tally in cut.items()})
-    told += untried(
-        {f"{name}, with failed operations": loop.runs for name, loop in faulted.items()}
-    )
+    told = _complaints(cut, faulted, lossy)
     if alone.lost:
         told.append(f"the store's own flushes are not enough: {alone.broken[0]}")
     for each in told:
@@ -91,6 +81,22 @@ def power_loss(
         result=told[0] if told else _RESULT,
     )
     return conclude(evidence, proved=not told, page=write, json=json)
+
+
+def _complaints(
+    cut: Mapping[str, Tally], faulted: Mapping[str, Faulted], lossy: Mapping[str, Tally]
+) -> list[str]:
+    return [
+        *(str(each) for tally in cut.values() for each in tally.broken),
+        *(each for loop in faulted.values() for each in loop.broken),
+        *(
+            f"nothing was lost and nothing corrupt: {name}"
+            for name, tally in lossy.items()
+            if not tally.broken
+        ),
+        *untried({name: tally.images for name, tally in cut.items()}),
+        *untried({f"{name}, with failed operations": loop.runs for name, loop in faulted.items()}),
+    ]
 
 
 def _check(images: int, stride: int, processes: int | None) -> None:

@@ -59,17 +59,8 @@ def recovery(
         failed = campaign.pairs(seed, stride, pool)
     files, lossy = campaign.files(seed), campaign.files_lost(seed)
     unflushed = campaign.unflushed_start(seed)
-    told = [str(each) for tally in (*cut.values(), *files.values()) for each in tally.broken]
-    told += [each for loop in failed.values() for each in loop.broken]
     noticed = {**lossy, "a start that flushes nothing": unflushed}
-    told += [
-        f"nothing was lost and nothing corrupt: {name}"
-        for name, tally in noticed.items()
-        if not tally.broken
-    ]
-    told += untried({name: tally.trials for name, tally in cut.items()})
-    told += untried({_named(kinds): loop.runs for kinds, loop in failed.items()})
-    told += untried({name: tally.images for name, tally in files.items()})
+    told = _complaints(cut, failed, files, noticed)
     for each in told:
         speech.warn(each)
     evidence = Evidence(
@@ -85,6 +76,26 @@ def recovery(
         result=told[0] if told else _RESULT,
     )
     return conclude(evidence, proved=not told, page=write, json=json)
+
+
+def _complaints(
+    cut: Mapping[str, Tally],
+    failed: Mapping[tuple[str, str], Faulted],
+    files: Mapping[str, Tally],
+    noticed: Mapping[str, Tally],
+) -> list[str]:
+    return [
+        *(str(each) for tally in (*cut.values(), *files.values()) for each in tally.broken),
+        *(each for loop in failed.values() for each in loop.broken),
+        *(
+            f"nothing was lost and nothing corrupt: {name}"
+            for name, tally in noticed.items()
+            if not tally.broken
+        ),
+        *untried({name: tally.trials for name, tally in cut.items()}),
+        *untried({_named(kinds): loop.runs for kinds, loop in failed.items()}),
+        *untried({name: tally.images for name, tally in files.items()}),
+    ]
 
 
 _RESULT = (
