@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -12,7 +13,8 @@ import pytest
 
 from tests.tidy import ROOT
 
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("changelog.d/*.md")])
+FOLDERS = ("*.md", "docs/**/*.md", "changelog.d/*.md", "examples/*/README.md")
+PAGES = sorted(page for folder in FOLDERS for page in ROOT.glob(folder))
 KINDS = ("added", "changed", "fixed", "removed", "security")
 
 
@@ -37,6 +39,66 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         if not (page.parent / target).exists()
     ]
     assert missing == []
+
+
+def reached(start: Path) -> set[Path]:
+    """The pages that links lead to from one, and from there on."""
+    found, new = {start}, [start]
+    while new:
+        page = new.pop()
+        for target in links(page.read_text(encoding="utf-8")):
+            other = (page.parent / target).resolve()
+            if other.suffix == ".md" and other.exists() and other not in found:
+                found.add(other)
+                new.append(other)
+    return found
+
+
+def test_every_page_is_found_from_the_readme() -> None:
+    pages = {page for page in PAGES if "docs" in page.relative_to(ROOT).parts}
+    assert len(pages) > 20
+    assert pages - reached(ROOT / "README.md") == set()
+    direct = {(ROOT / target).resolve() for target in links(README)}
+    assert {page for page in pages if page.parent == ROOT / "docs"} - direct == set()
+
+
+def test_a_page_that_nothing_leads_to_is_not_found(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("[b](b.md) [gone](gone.md)")
+    (tmp_path / "b.md").write_text("[a](a.md) [c](sub/c.md#part)")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "c.md").write_text("[a](../a.md)")
+    (tmp_path / "lost.md").write_text("[a](a.md)")
+    assert {page.name for page in reached(tmp_path / "a.md")} == {"a.md", "b.md", "c.md"}
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The words of each command of ours in the blocks of a page that are to be typed."""
+    typed = [line for block in blocks(page.read_text("utf-8"), "sh") for line in block.splitlines()]
+    found = (re.search(r"-m orchestra ([^#&]+)", line) for line in typed)
+    return [shlex.split(one[1]) for one in found if one]
+
+
+TYPED = [page for page in PAGES if "docs" not in page.parts and commands(page)]
+"""Pages that lead a newcomer by the hand. What docs/proof.md tells to type was typed by those who wrote it there."""
+
+
+@pytest.mark.parametrize("page", TYPED, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_tells_to_type_is_a_command(page: Path) -> None:
+    """Every word of it is known, and every file is there; what it does is tried elsewhere."""
+    from orchestra.cli.entry import command_line
+
+    for words in commands(page):
+        command_line(*words[:2]).parse_args(words)
+        assert [
+            word
+            for word in words
+            if "/" in word and "://" not in word and not (ROOT / word).exists()
+        ] == []
+
+
+def test_commands_are_found_on_pages() -> None:
+    assert {page.parent.name for page in TYPED} >= {"digits", "film", "sky"}
+    assert ["why", "last.13"] in commands(ROOT / "examples" / "film" / "README.md")
 
 
 def test_a_dead_link_would_be_seen() -> None:
