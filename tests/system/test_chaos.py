@@ -20,7 +20,14 @@ import pytest
 
 from orchestra.cli.entry import carry_out
 from orchestra.testing.chaos import scarcity, troubles
-from orchestra.testing.chaos.campaign import KINDS, Episode, Kind, Strike, put_through
+from orchestra.testing.chaos.campaign import (
+    KINDS,
+    LASTING_MS,
+    Episode,
+    Kind,
+    Strike,
+    put_through,
+)
 from orchestra.testing.chaos.farm import Farm, Plan
 from orchestra.testing.chaos.proxy import Mode
 from orchestra.testing.chaos.tally import Tally
@@ -115,6 +122,29 @@ def test_a_server_that_answers_before_it_commits_is_found() -> None:
 def test_workers_that_are_slow_to_return_are_found() -> None:
     broken = found(troubles.server_kill, 3, worker="come back at once")
     assert any(each.startswith(WORK_AFTER_SERVER) for each in broken), broken
+
+
+def test_a_server_that_has_everything_run_anew_is_found() -> None:
+    broken = found(troubles.server_kill, server="adopt what runs", lease_ms=LASTING_MS)
+    assert any("were made anew, 0 were at risk" in each for each in broken), broken
+
+
+async def nothing_is_scarce(farm: Farm, rng: Random, tally: Tally) -> None:
+    await scarcity.disk(farm, rng, tally)
+    await scarcity.descriptors(farm, rng, tally)
+
+
+def test_a_full_disk_and_few_descriptors_that_nobody_notices_are_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scarcity, "fill", lambda _: None)
+    monkeypatch.setattr(scarcity, "_limit", lambda _: None)
+    monkeypatch.setattr(scarcity, "FULL_S", 0.5)
+    monkeypatch.setattr(scarcity, "DESCRIPTORS", 1_024)
+    monkeypatch.setattr(scarcity, "ACCEPTED_S", 10.0)
+    broken = found(nothing_is_scarce)
+    assert "the disk was full, and nothing was refused for it" in broken
+    assert "100 connections were accepted with 1024 descriptors" in broken
 
 
 async def silent_while_it_works(farm: Farm, _: Random, tally: Tally) -> None:

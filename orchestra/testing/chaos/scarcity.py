@@ -8,19 +8,23 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from random import Random
+from uuid import uuid4
 
 import anyio
 import httpx
 import psutil
+from anyio.abc import SocketAttribute, SocketStream
 
+from orchestra.compose import connect
+from orchestra.errors import StoreFailed, Unavailable
+from orchestra.statemachine.commands import OpenProject
 from orchestra.testing.chaos.farm import Farm
-from orchestra.testing.chaos.journal import Mark
-from orchestra.testing.chaos.processes import BOUND_S, Child
+from orchestra.testing.chaos.processes import BOUND_S, LOOK_S, Child
 from orchestra.testing.chaos.proxy import HOST
 from orchestra.testing.chaos.tally import SERVER_S, Tally
 from orchestra.testing.chaos.troubles import (
@@ -40,11 +44,20 @@ BALLAST = "ballast"
 
 PIECE_BYTES = 64 * 1024
 
-FULL_S = 3.0
-"""The disk stays full until a client is refused for it, or so long: a log that is used over again may have room for a while."""
+FULL_S = 10.0
+"""Something is refused within this time of a disk being full."""
+
+ROOMY = 3
+"""So much is stored on a full disk before a limit on the size of files stands in: a log that is used over again has room for a while."""
+
+PAGE_BYTES = 4_096
+"""Behind it nothing is written to any file by a process under that limit: a commit is longer."""
 
 HELD_S = 0.5
-"""Then, and with little memory and few descriptors, so long."""
+"""The disk stays full so much longer, and memory scarce so long."""
+
+ACCEPTED_S = 1.0
+"""What was not accepted within this time will not be: twice what it takes on a busy machine."""
 
 ROOM_BYTES = 2 * 1024 * 1024
 """What a server may take beside what it has, when memory gets scarce."""
@@ -105,39 +118,60 @@ def fill(farm: Farm) -> None:
     if farm.data.parent.name == SMALL:
         _fill(farm.data.parent / BALLAST)
         return
-    size = max(each.stat().st_size for each in farm.data.parent.glob(f"{farm.data.name}*"))
+    _limit(farm)
+
+
+def _limit(farm: Farm) -> None:
     process = psutil.Process(farm.running_server.pid)
-    process.rlimit(psutil.RLIMIT_FSIZE, (size, psutil.RLIM_INFINITY))
+    process.rlimit(psutil.RLIMIT_FSIZE, (PAGE_BYTES, psutil.RLIM_INFINITY))
 
 
 def make_room(farm: Farm) -> None:
     """It can again."""
     if farm.data.parent.name == SMALL:
         (farm.data.parent / BALLAST).unlink()
-        return
     psutil.Process(farm.running_server.pid).rlimit(psutil.RLIMIT_FSIZE, UNLIMITED)
 
 
-async def refused(farm: Farm, since: Mark) -> bool:
-    """Wait until a client is refused, or for as long as a full disk may go unnoticed; whether one was."""
-    try:
-        await farm.until(
-            lambda: any(each.kind == "fail" for each in farm.journal.told[since.told :]), FULL_S
-        )
-    except TimeoutError:
-        return False
-    return True
+async def refused(farm: Farm) -> int | None:
+    """
+    Ask for one thing after the other that has to be stored, until one is refused because it can not be.
+
+    The clients may have no more to ask for by then: they wait for ends, which are not stored either.
+
+    Returns:
+        How many were stored before; None when none was refused in time.
+    """
+    stored = 0
+    with anyio.move_on_after(FULL_S):
+        while True:
+            try:
+                async with connect(farm.url) as client:
+                    while True:
+                        await client.asker.ask(OpenProject(f"ballast-{uuid4().hex}"))
+                        stored += 1
+                        if stored == ROOMY:
+                            _limit(farm)
+            except StoreFailed:
+                return stored
+            except Unavailable:
+                await anyio.sleep(LOOK_S)
+    return None
 
 
 async def disk(farm: Farm, rng: Random, tally: Tally) -> None:
     """The disk gets full (a small file system, or a limit on the size of files), and after a while there is room again."""
     await anyio.sleep(rng.uniform(0, MOMENT_S))
-    since = farm.journal.mark()
     fill(farm)
     farm.risk(farm.workers)
-    tally.counts["times a client was refused because the disk is full"] += await refused(
-        farm, since
-    )
+    stored = await refused(farm)
+    if stored is None:
+        tally.broken.append("the disk was full, and nothing was refused for it")
+    else:
+        tally.counts["times something was refused because it could not be stored"] += 1
+        tally.counts["times the log had room, and a limit on the size of files stood in"] += (
+            stored >= ROOMY
+        )
     await anyio.sleep(HELD_S)
     since = farm.journal.mark()
     make_room(farm)
@@ -199,22 +233,36 @@ async def descriptors(farm: Farm, rng: Random, tally: Tally) -> None:
     await anyio.sleep(rng.uniform(0, MOMENT_S))
     process = psutil.Process(farm.running_server.pid)
     process.rlimit(psutil.RLIMIT_NOFILE, (DESCRIPTORS, process.rlimit(psutil.RLIMIT_NOFILE)[1]))
-    streams: list[anyio.abc.SocketStream] = []
+    streams: list[SocketStream] = []
     async with anyio.create_task_group() as group:
         for _ in range(CONNECTIONS):
             group.start_soon(_opened, farm.port, streams)
-    await anyio.sleep(HELD_S)
+    accepted = 0
+    with anyio.move_on_after(ACCEPTED_S):
+        while accepted < CONNECTIONS:
+            await anyio.sleep(LOOK_S)
+            accepted = max(accepted, _accepted(process, streams))
     since = farm.journal.mark()
     for stream in streams:
         await anyio.aclose_forcefully(stream)
     tally.struck += 1
-    tally.counts["connections beyond what there were descriptors for"] += CONNECTIONS - DESCRIPTORS
+    tally.counts["connections that were refused or not accepted"] += CONNECTIONS - accepted
+    if accepted == CONNECTIONS:
+        tally.broken.append(
+            f"{CONNECTIONS} connections were accepted with {DESCRIPTORS} descriptors"
+        )
     await resumed(farm, tally, CLOSED, SERVER_S, since)
 
 
-async def _opened(port: int, streams: list[anyio.abc.SocketStream]) -> None:
+async def _opened(port: int, streams: list[SocketStream]) -> None:
     with contextlib.suppress(OSError):
         streams.append(await anyio.connect_tcp(HOST, port))
+
+
+def _accepted(server: psutil.Process, streams: Sequence[SocketStream]) -> int:
+    """How many of these connections the server has a descriptor of."""
+    ours = {stream.extra_attributes[SocketAttribute.local_port]() for stream in streams}
+    return sum(bool(each.raddr) and each.raddr.port in ours for each in server.net_connections())
 
 
 def fake_clock() -> Path | None:

@@ -291,10 +291,9 @@ class Show:
             return
         self.server_state = "its disk is full"
         self.say("the server's disk is full")
-        since = self.farm.journal.mark()
         scarcity.fill(self.farm)
-        if await scarcity.refused(self.farm, since):
-            self.say("a client was refused, and asks again")
+        if await scarcity.refused(self.farm) is not None:
+            self.say("what can not be stored is refused")
         await anyio.sleep(1)
         since = self.farm.journal.mark()
         scarcity.make_room(self.farm)
