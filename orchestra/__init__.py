@@ -47,7 +47,7 @@ if TYPE_CHECKING:
         Unavailable,
     )
     from orchestra.job_failures import JobCancelled, JobFailed
-    from orchestra.sync import SyncClient, SyncJob
+    from orchestra.sync import SyncClient, SyncJob, connect_sync
 
 _HOMES = {
     "App": "orchestra.app",
@@ -75,6 +75,7 @@ _HOMES = {
     "Unauthenticated": "orchestra.errors",
     "Unavailable": "orchestra.errors",
     "connect": "orchestra.compose",
+    "connect_sync": "orchestra.sync",
 }
 
 __all__ = [
@@ -103,6 +104,7 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "connect",
+    "connect_sync",
 ]
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from orchestra.calls import Options, Register, TaskFunction
 from orchestra.errors import Conflict, Malformed
+from orchestra.lone_errors import ungrouped
 from orchestra.statemachine import limits
 from orchestra.statemachine.records import Amounts
 
@@ -177,11 +178,27 @@ class App:
         ):
             yield Client(orchestrator.for_principal("local"))
 
-    def run_sync(self, **options: Any) -> AbstractContextManager[SyncClient]:
-        """As `run`, for programs without an event loop: one is kept in a thread."""
+    def run_sync(
+        self,
+        *,
+        workers: int = 1,
+        slots: int = 1,
+        processes: bool = False,
+        labels: Iterable[str] = (),
+        capacity: Mapping[str, float | str] | None = None,
+    ) -> AbstractContextManager[SyncClient]:
+        """As `run`, for programs without an event loop: one is kept in a thread while the context is open."""
         from orchestra.sync import in_thread
 
-        return in_thread(lambda: self.run(**options))
+        return in_thread(
+            lambda: self.run(
+                workers=workers,
+                slots=slots,
+                processes=processes,
+                labels=labels,
+                capacity=capacity,
+            )
+        )
 
     async def serve_member(
         self,
@@ -279,25 +296,6 @@ class App:
             self.asgi().serving(compose.mounted_api(orchestrator, self._token)),
         ):
             yield {"orchestra": Client(orchestrator.for_principal("local"))}
-
-
-@asynccontextmanager
-async def ungrouped() -> AsyncGenerator[None]:
-    """What is raised inside comes out as itself: task groups between would wrap a lone exception in groups of one."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        lone = _unwrapped(group)
-        if lone is group:
-            raise
-        raise lone from lone.__cause__
-
-
-def _unwrapped(raised: BaseException) -> BaseException:
-    if not isinstance(raised, BaseExceptionGroup):
-        return raised
-    group = cast("BaseExceptionGroup[BaseException]", raised)
-    return _unwrapped(group.exceptions[0]) if len(group.exceptions) == 1 else group
 
 
 def _mode(fn: Callable[..., object], wanted: str) -> str:

@@ -7,7 +7,7 @@ Handles are cheap: an id and the client. Everything goes through one `ports.Aske
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import nullcontext
 from typing import Any, Generic, Literal, TypeVar, overload
 
@@ -304,7 +304,7 @@ class Job(Generic[R]):
             raise ValueError(f"job {self.number} has {len(results)} results: use results()")
         return results[0]
 
-    async def ends(self, stage: str = "") -> AsyncIterator[TaskResult]:
+    async def ends(self, stage: str = "") -> AsyncGenerator[TaskResult]:
         """How the tasks of a stage ended so far, in order, with their results as JSON."""
         after = ""
         while True:

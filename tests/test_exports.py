@@ -34,6 +34,7 @@ PINNED = [
     "Unauthenticated",
     "Unavailable",
     "connect",
+    "connect_sync",
 ]
 
 

@@ -30,7 +30,7 @@ EXCEPTIONS: Mapping[tuple[str, str, str], str] = {
         "_circle",
     ): "each turn adds a stage to the circle",
     ("loops_end", "orchestra/statemachine/rules.py", "drain"): "bounded by limits.RULES_MAX",
-    ("loops_end", "orchestra/sync.py", "SyncJob.events"): "a generator: the caller paces it",
+    ("loops_end", "orchestra/sync.py", "SyncClient.follow"): "a generator: the caller paces it",
     (
         "loops_end",
         "orchestra/engines/short_tasks.py",

@@ -14,6 +14,8 @@ from orchestra.errors import PeerClosed
 from orchestra.ports import ProgressSeen
 from orchestra.runtime.orchestrator import Orchestrator
 from orchestra.statemachine import ids, limits
+from orchestra.statemachine.replies import ReportsAnswered
+from orchestra.statemachine.reports import AttemptReport, AttemptsReported, Happening
 from tests.transports.far_ends import Server, served
 
 pytestmark = pytest.mark.anyio
@@ -123,7 +125,9 @@ async def test_progress_that_comes_too_fast_is_lost_and_the_next_is_told() -> No
         attempt_id = ids.attempt_id(ids.task_id(job.id, 1), 1)
 
         def tell(fraction: float) -> None:
-            orchestrator._feed.tell_progress(ProgressSeen(attempt_id, fraction, ""))
+            report = AttemptReport(attempt_id, Happening.PROGRESS, fraction=fraction)
+            told = AttemptsReported("any", 1, (report,))
+            orchestrator._feed.tell_progress(told, ReportsAnswered(("",)))
 
         async def until_heard(told: AsyncGenerator[ProgressSeen], fraction: float) -> int:
             """Tell it until it is heard; how much else was heard before."""
