@@ -8,6 +8,7 @@ import pytest
 
 from orchestra.cli.entry import carry_out
 from orchestra.cli.prove import linearizability
+from orchestra.testing import fuzz
 from orchestra.testing.linearizability import ABSENT, Load, Operation, check, job_model
 from orchestra.testing.proof_page import read
 from orchestra.testing.removed_rules import removed
@@ -34,6 +35,16 @@ def test_a_violation_is_written(section: str, words: tuple[str, ...], tmp_path: 
     written = read(page)[section]
     assert "| violations | 1 |" in written
     assert "\n\nBroken " in written
+
+
+def test_an_input_that_breaks_something_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fuzz, "GROWTH_BYTES_MAX", -1)
+    page = tmp_path / "proof.md"
+    words = ["--surface", "json", "--inputs", "100", "--write", str(page)]
+    assert carry_out(["prove", "fuzz", *words]) == 1
+    assert "\n\nBroken: json: memory grew" in read(page)["fuzz"]
 
 
 def test_a_history_without_an_order_is_written(

@@ -39,7 +39,7 @@ def fuzz(
     Nothing crashes, no request is answered with an unplanned 5xx, what is refused changes nothing, and memory stays within its bound.
     With ``--engine atheris`` the same seed begins the same search, which then goes where new code is reached.
     """
-    from orchestra.testing.fuzz import GROWTH_BYTES_MAX
+    from orchestra.testing.fuzz import GROWTH_BYTES_MAX, FuzzBroken
     from orchestra.testing.fuzz_surfaces import SURFACES
     from orchestra.testing.proof_page import Evidence
 
@@ -51,8 +51,15 @@ def fuzz(
         raise Malformed(f"must be from 1 to {INPUTS_MAX}, not {inputs}", where="--inputs")
     chosen = surface or tuple(SURFACES)
     guided = engine == "atheris"
-    figures, done = (_guided if guided else _drawn)(chosen, inputs, seed)
-    largest = max(0, *(each.growth_bytes for each in done))
+    figures: Figures = []
+    done: list[Fuzzed] = []
+    broken = ""
+    try:
+        (_guided if guided else _drawn)(chosen, inputs, seed, figures, done)
+    except FuzzBroken as error:
+        broken = str(error)
+        speech.warn(broken)
+    largest = max([0, *(each.growth_bytes for each in done)])
     bound = f"{largest / 2**20:.1f} MiB (bound {GROWTH_BYTES_MAX >> 20} MiB)"
     words = "".join(f" --surface {name}" for name in surface)
     words += " --engine atheris" if guided else ""
@@ -66,9 +73,12 @@ def fuzz(
             ("largest growth of memory", bound),
         ),
         seeds=str(seed),
-        result="No crash, no unplanned 5xx, nothing changed by what was refused.",
+        result=f"Broken: {broken.splitlines()[0]}" if broken else _RESULT,
     )
-    return conclude(evidence, proved=True, page=write, json=json)
+    return conclude(evidence, proved=not broken, page=write, json=json)
+
+
+_RESULT = "No crash, no unplanned 5xx, nothing changed by what was refused."
 
 
 def _row(each: Fuzzed) -> tuple[str, str]:
@@ -78,24 +88,23 @@ def _row(each: Fuzzed) -> tuple[str, str]:
     return f"{each.surface}: {SURFACES[each.surface].about}", told
 
 
-def _drawn(chosen: Sequence[str], inputs: int, seed: int) -> tuple[Figures, list[Fuzzed]]:
+def _drawn(
+    chosen: Sequence[str], inputs: int, seed: int, figures: Figures, done: list[Fuzzed]
+) -> None:
     from orchestra.testing.fuzz import fuzz as run
     from orchestra.testing.fuzz_surfaces import SURFACES
 
-    figures: Figures = []
-    done: list[Fuzzed] = []
     for name in chosen:
         done.append(run(SURFACES[name], inputs=inputs, seed=seed))
         figures.append(_row(done[-1]))
         speech.say(": ".join(figures[-1]))
-    return figures, done
 
 
-def _guided(chosen: Sequence[str], inputs: int, seed: int) -> tuple[Figures, list[Fuzzed]]:
+def _guided(
+    chosen: Sequence[str], inputs: int, seed: int, figures: Figures, done: list[Fuzzed]
+) -> None:
     from orchestra.testing.fuzz_guided import fuzz_guided
 
-    figures: Figures = []
-    done: list[Fuzzed] = []
     for name in chosen:
         found = fuzz_guided(name, inputs=inputs, seed=seed)
         what, told = _row(found.fuzzed)
@@ -103,4 +112,3 @@ def _guided(chosen: Sequence[str], inputs: int, seed: int) -> tuple[Figures, lis
         done.append(found.fuzzed)
         figures.append((what, told + reached))
         speech.say(": ".join(figures[-1]))
-    return figures, done
