@@ -53,6 +53,12 @@ def test_a_rule_that_is_taken_out_is_missed(rule: str, world: str, told: str) ->
     assert not explored.complete
 
 
+def test_a_key_that_is_forgotten_is_missed() -> None:
+    with removed("forgotten_keys"):
+        explored = explore(WORLDS["turns"])
+    assert explored.broken.startswith("I2: job 'first' is submitted again under its key")
+
+
 def test_the_way_to_what_is_wrong_is_the_shortest() -> None:
     with removed("no_expiry"):
         explored = explore(WORLDS["hurried"])

@@ -181,7 +181,11 @@ def handed_back(seen: Evidence) -> int:
 
 
 def needless(seen: Evidence, at_risk: int) -> list[str]:
-    """No more attempts are made anew than were in hand where a worker was lost: at most one for each of its slots."""
+    """
+    No more attempts are made anew than were in hand where a worker was lost: at most one for each of its slots.
+
+    Where a clock is set and no worker is struck that is none: I19, a step of the clock changes no lease.
+    """
     anew = further_attempts(seen) - handed_back(seen)
     return [f"{anew} attempts were made anew, {at_risk} were at risk"] if anew > at_risk else []
 

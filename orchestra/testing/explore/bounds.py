@@ -49,6 +49,7 @@ class Bounds:
         begins: Whether work tells that it has begun, before it tells that it has ended.
         losses_max: After how many losses a task is given up.
         slice: How many tasks one step unfolds or cancels at most.
+        keyed: The jobs are submitted under keys, and again in every state, of which nothing may come.
         lost: Messages that get lost, at most; so are the further fields the most that happens of each.
         silences: How often a process that is well is not heard for a whole lease.
     """
@@ -64,6 +65,7 @@ class Bounds:
     begins: bool = True
     losses_max: int = 2
     slice: int = 1_000
+    keyed: bool = False
     lost: int = 0
     doubled: int = 0
     crashes: int = 0

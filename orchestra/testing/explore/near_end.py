@@ -7,17 +7,16 @@ Every invariant is looked at on every such edge.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Hashable, Iterable, Mapping
 from typing import cast
 
 import attrs
 
-from orchestra.errors import Defect, Rejected
+from orchestra.errors import Conflict, Defect, Rejected
 from orchestra.statemachine import State, Stimulus, load, next_deadline, step
 from orchestra.statemachine.commands import Command, Reconfigure, RetryTask, SubmitJob, Tick
 from orchestra.statemachine.effects import Effect
-from orchestra.statemachine.index import Index, StageTally
+from orchestra.statemachine.index import Index
 from orchestra.statemachine.lifecycles import (
     ATTEMPT_FINAL,
     JOB_FINAL,
@@ -37,7 +36,9 @@ from orchestra.statemachine.records import (
     Task,
     Worker,
 )
+from orchestra.statemachine.replies import JobAccepted
 from orchestra.testing.explore.bounds import Bounds, Violation
+from orchestra.testing.explore.copies import copied
 from orchestra.testing.explore.faces import STEP_MS, Register, Renaming, renamed
 from orchestra.testing.invariants import broken_by_step, broken_in_state, snapshot
 
@@ -94,6 +95,8 @@ class Orchestrator:
         self._register = register
         self._ways = ways
         self._nodes: dict[int, NearEnd] = {}
+        self._submitted: dict[str, tuple[SubmitJob, JobAccepted]] = {}
+        """By key: the job, and what is answered to whoever submits it again."""
 
     @property
     def states(self) -> int:
@@ -115,29 +118,43 @@ class Orchestrator:
         for name, stages in (("first", bounds.stages), ("second", bounds.second)):
             if stages:
                 job = SubmitJob(name, stages, on_failure=bounds.on_failure)
-                node, reply, _ = self.apply(node, job)
+                node, reply, _ = self.apply(node, job, key=name if bounds.keyed else "")
                 if isinstance(reply, Rejected):
                     raise reply
+                if bounds.keyed and isinstance(reply, JobAccepted):
+                    self._submitted[name] = (job, attrs.evolve(reply, repeated=True))
         return node
 
+    def ask_again(self, node: NearEnd) -> None:
+        """I2: nothing comes of a job that is submitted again under its key, but the first answer; another job under it is refused."""
+        for key, (job, accepted) in self._submitted.items():
+            after, reply, _ = self.apply(node, job, ("again", key), key=key)
+            if after is not node or reply != accepted:
+                raise Violation(f"I2: job {key!r} is submitted again under its key: {reply!r}")
+            other = attrs.evolve(job, priority=1)
+            after, reply, _ = self.apply(node, other, ("other", key), key=key)
+            if after is not node or not isinstance(reply, Conflict):
+                raise Violation(f"I2: another job is submitted under the key {key!r}: {reply!r}")
+
     def apply(
-        self, node: NearEnd, command: Command[object], face: Hashable = None
+        self, node: NearEnd, command: Command[object], face: Hashable = None, *, key: str = ""
     ) -> tuple[NearEnd, object, tuple[Effect, ...]]:
         """
         One step, with its commit.
 
         Args:
             face: What tells the command from others; made from the command when it is not given.
+            key: The key that it comes under.
         """
-        key = face if face is not None else repr(command)
-        known = node.edges.get(key)
+        told = face if face is not None else repr(command)
+        known = node.edges.get(told)
         if known is not None:
             return known
         self.steps += 1
         before = snapshot(node.state)
         state = copied(node.state)
         try:
-            outcome = step(state, Stimulus(command, node.now_ms, 1, "me"))
+            outcome = step(state, Stimulus(command, node.now_ms, 1, "me", key))
         except Defect as defect:
             raise Violation(f"the core stops at {command!r}: {defect}") from defect
         self.taken.update((move.kind, move.source or None, move.verb) for move in outcome.story)
@@ -154,7 +171,7 @@ class Orchestrator:
         if broken:
             raise Violation(f"{'; '.join(broken)} (when the orchestrator takes {command!r})")
         edge = (self._node(state, durable, node.now_ms), outcome.reply, outcome.effects)
-        node.edges[key] = edge
+        node.edges[told] = edge
         return edge
 
     def tick(self, node: NearEnd) -> NearEnd:
@@ -247,38 +264,6 @@ def _lost(state: State, durable: Mapping[Key, Record]) -> list[str]:
             if not winners or sum(not each.stop_cause for each in winners) > 1:
                 broken.append(f"I8: task {record.id} completed {len(winners)} times")
     return broken
-
-
-# copies -------------------------------------------------------------------------------------------------------------
-
-
-def copied(state: State) -> State:
-    """A state of its own with the same rows, look-ups and soft state. Records never change, so they are shared."""
-    copy = State()
-    for kind, rows in state.rows.items():
-        copy.rows[kind].update(rows)
-    for name, held in vars(state.index).items():
-        if name not in ("_rows", "_follow"):
-            setattr(copy.index, name, _copied(held))
-    copy.pulses = dict(state.pulses)
-    copy.progress = dict(state.progress)
-    return copy
-
-
-def _copied(held: object) -> object:
-    if isinstance(held, dict):
-        plain = cast("dict[object, object]", held)
-        return {key: _copied(each) for key, each in plain.items()}
-    if isinstance(held, list):
-        return list(cast("list[object]", held))
-    if isinstance(held, deque):
-        return deque(cast("deque[object]", held))
-    if isinstance(held, StageTally):
-        tally = StageTally()
-        for name in StageTally.__slots__:
-            setattr(tally, name, getattr(held, name))
-        return tally
-    return held
 
 
 # faces --------------------------------------------------------------------------------------------------------------

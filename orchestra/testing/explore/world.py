@@ -243,6 +243,7 @@ class World:
     def _people_steps(self, whole: Whole) -> Iterator[Step]:
         if whole.near.wishes is None:
             whole.near.wishes = list(_wishes(whole.near))
+            self.orchestrator.ask_again(whole.near)
         for name, told, command in whole.near.wishes:
             purse = spent(whole.purse, name) if name else whole.purse
             if purse is None:

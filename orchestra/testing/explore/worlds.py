@@ -127,13 +127,14 @@ _SMALL = (
     ),
     Bounds(
         name="turns",
-        about="Two jobs, of which the later one has the higher priority.",
+        about="Two jobs, of which the later one has the higher priority; both are submitted again and again under their keys.",
         stages=ONE,
         second=URGENT,
         workers=1,
         flight=1,
         begins=False,
         restarts=1,
+        keyed=True,
     ),
     Bounds(
         name="chain",
