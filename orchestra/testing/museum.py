@@ -22,8 +22,8 @@ from orchestra.statemachine.lifecycles import AttemptStatus, TaskStatus
 from orchestra.statemachine.records import Attempt, Cause, Task, Worker, evolve
 from orchestra.statemachine.reports import Heartbeat
 from orchestra.statemachine.transaction import Transaction
+from orchestra.testing import museum_shell
 from orchestra.testing.removed_rules import RULES, Replacement, handled
-from orchestra.worker.holdings import Holdings
 from orchestra.worker.session import Standing, WorkerSession
 
 _ATTEMPTS = import_module("orchestra.statemachine.attempts")
@@ -41,12 +41,14 @@ class Exhibit:
         thread: Where it was reported: a number of the system's tracker.
         story: What happened there, in one line.
         rebuilt: What stands in for what of ours.
+        around: It lies around the core: simulations of the whole system find it, the core's schedules can not.
     """
 
     system: str
     thread: str
     story: str
     rebuilt: Callable[[], Sequence[Replacement]]
+    around: bool = False
 
 
 def _crashed_then_completed() -> Sequence[Replacement]:
@@ -127,10 +129,6 @@ def _orphaned_workers() -> Sequence[Replacement]:
         return done
 
     return ((WorkerSession, "beaten", beaten),)
-
-
-def _dropped_result() -> Sequence[Replacement]:
-    return ((Holdings, "unreported", Holdings.reported),)
 
 
 def _re_claimed_while_draining() -> Sequence[Replacement]:
@@ -327,7 +325,29 @@ EXHIBITS: Mapping[str, Exhibit] = MappingProxyType(
             "FireWorks",
             "#396",
             "the work is done, the database is away, and the result is dropped",
-            _dropped_result,
+            museum_shell.dropped_result,
+            around=True,
+        ),
+        "connection_not_restored": Exhibit(
+            "HyperQueue",
+            "#978",
+            "the server comes back, and workers do not come back to it",
+            museum_shell.never_back,
+            around=True,
+        ),
+        "swallowed_failure": Exhibit(
+            "Nextflow",
+            "#7471",
+            "what could not be written is passed over in silence",
+            museum_shell.swallowed_failure,
+            around=True,
+        ),
+        "told_before_kept": Exhibit(
+            "Ray",
+            "#65608",
+            "after its head was replaced the cluster tells otherwise what it had told before",
+            museum_shell.told_before_kept,
+            around=True,
         ),
         "remote_error_and_running": Exhibit(
             "jobflow-remote",

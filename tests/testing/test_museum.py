@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from orchestra.testing.museum import EXHIBITS, on_show
-from orchestra.testing.schedules.campaign import TABLE, chunk
+from orchestra.testing.hunt import IN_TIME, found, is_well
+from orchestra.testing.museum import EXHIBITS
+from orchestra.testing.schedules.campaign import TABLE
 
 pytestmark = pytest.mark.aside
 
@@ -33,7 +34,10 @@ FINDERS = {
     "orphaned_workers": "I9",
     "finished_runs_again": "I7",
     "number_used_again": "I5",
-    "dropped_result": "I9",
+    "dropped_result": IN_TIME,
+    "connection_not_restored": IN_TIME,
+    "swallowed_failure": "I9",
+    "told_before_kept": IN_TIME,
     "remote_error_and_running": "I3",
     "cancelled_completes": TABLE,
     "two_lists": "I3",
@@ -46,15 +50,15 @@ asked, and that is what keeps such a one out of the real code.
 
 @pytest.mark.parametrize("name", list(EXHIBITS))
 def test_an_exhibit_is_found_by_what_it_breaks(name: str) -> None:
-    with on_show(name):
-        tally = chunk(1, HUNTED)
-    assert tally.broken, f"{HUNTED} schedules did not find {name}"
-    assert tally.broken[0].finder == FINDERS[name], tally.broken[0].why
-    assert chunk(tally.broken[0].seed, 1).broken == (), "without it, all is well"
+    noticed = found(name, HUNTED)
+    assert noticed is not None, f"{HUNTED} seeds did not find {name}"
+    assert noticed.finder == FINDERS[name], noticed.why
+    assert is_well(name, noticed.seed), "without it, all is well"
 
 
 def test_there_are_many_and_each_tells_its_story_once() -> None:
     assert len(EXHIBITS) >= 20
+    assert any(exhibit.around for exhibit in EXHIBITS.values())
     assert len({exhibit.story for exhibit in EXHIBITS.values()}) == len(EXHIBITS)
     assert all(exhibit.thread.startswith("#") for exhibit in EXHIBITS.values())
     assert len({exhibit.system for exhibit in EXHIBITS.values()}) >= 10

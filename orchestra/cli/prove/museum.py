@@ -22,11 +22,11 @@ def museum(
     """
     Rebuild races and lost work of other systems in this one, and count the schedules until each is found.
 
-    Beside the seed stands who noticed: an invariant, or the table of moves, in which what that exhibit does is no row. An exhibit that no
-    schedule finds is named, and the answer is then 1.
+    What lies around the core is looked for by simulations of the whole system. Beside the seed stands who noticed: an invariant, or the
+    table of moves, in which what that exhibit does is no row. An exhibit that nothing finds is named, and the answer is then 1.
     """
-    from orchestra.testing.museum import EXHIBITS, on_show
-    from orchestra.testing.schedules import chunk
+    from orchestra.testing.hunt import found as hunted
+    from orchestra.testing.museum import EXHIBITS
     from orchestra.testing.schedules.campaign import TABLE
 
     if not 1 <= schedules <= SCHEDULES_MAX:
@@ -34,17 +34,16 @@ def museum(
     figures: list[tuple[str, str]] = []
     missed = by_table = 0
     for name, exhibit in EXHIBITS.items():
-        with on_show(name):
-            tally = chunk(1, schedules)
+        found = hunted(name, schedules)
         about = f"{exhibit.system} {exhibit.thread}: {exhibit.story}"
-        if tally.broken:
-            first = tally.broken[0]
-            by_table += first.finder == TABLE
-            figures.append((about, f"found by seed {first.seed} ({first.finder})"))
-        else:
+        if found is None:
             missed += 1
             figures.append((about, f"not found by {schedules:,} seeds"))
-    found = len(EXHIBITS) - missed
+            continue
+        by_table += found.finder == TABLE
+        where = " of a simulation" if exhibit.around else ""
+        figures.append((about, f"found by seed {found.seed}{where} ({found.finder})"))
+    count = len(EXHIBITS) - missed
     evidence = Evidence(
         name="museum",
         title="The museum",
@@ -52,8 +51,8 @@ def museum(
         figures=tuple(figures),
         seeds=f"from 1 to the one that is named, at most to {schedules}",
         result=(
-            f"Of {len(EXHIBITS)} defects of other systems, rebuilt in this one, the schedules of the core found {found}:"
-            f" {found - by_table} by an invariant, {by_table} because the core refuses a move that its tables do not have."
+            f"Of {len(EXHIBITS)} defects of other systems, rebuilt in this one, schedules and simulations found {count}:"
+            f" {count - by_table} by an invariant, {by_table} because the core refuses a move that its tables do not have."
         ),
     )
     return conclude(evidence, proved=not missed, page=write, json=json)
