@@ -6,6 +6,8 @@ import base64
 import copy
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,8 @@ from orchestra.transports.tokens import (
     read_tokens,
     write_tokens,
 )
+from tests.test_docs import blocks
+from tests.tidy import ROOT
 
 
 def test_the_token_file_is_private_and_kept_tokens_are_digests(tmp_path: Path) -> None:
@@ -151,3 +155,26 @@ def test_while_the_file_is_unfit_no_token_is_known(tmp_path: Path) -> None:
         path.write_bytes(whole)
         path.chmod(0o600)
         assert book.find(operator) is not None
+
+
+def test_a_token_that_is_drawn_as_the_page_says_opens_what_its_entry_says(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    (block,) = (one for one in blocks(page, "python") if "draw_token" in one)
+    done = subprocess.run(
+        [sys.executable, "-c", block],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+    )
+    given, kept = (line.split()[-1] for line in done.stdout.splitlines())
+    path = tmp_path / "tokens"
+    book = open_tokens(str(path))
+    assert book.find(given) is None
+    document = json.loads(path.read_text(encoding="utf-8"))
+    document["tokens"].append({"name": "render-1", "role": "worker", "sha256": kept})
+    path.write_text(json.dumps(document), encoding="utf-8")
+    found = book.find(given)
+    assert found is not None
+    assert (found.name, found.role) == ("render-1", Role.WORKER)
