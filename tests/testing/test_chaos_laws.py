@@ -75,6 +75,16 @@ def test_no_more_attempts_are_made_anew_than_were_at_risk() -> None:
     assert laws.needless(seen, 0) == []
 
 
+def test_short_leases_end_on_a_busy_machine() -> None:
+    reason = "its worker could not renew the lease and ended it"
+    fenced = Moved(2, 0, "attempt", FIRST, "running", "stop", "stopped", reason)
+    silent = Moved(6, 0, "worker", "w", "online", "lose", "lost", "silent for 2 s")
+    assert laws.lost_unstruck(GOOD, 0) == 0
+    for more, at_risk, count in (([fenced], 0, 1), ([silent], 0, 1), ([silent], 1, 0)):
+        seen = attrs.evolve(GOOD, story=[*GOOD.story, *more])
+        assert laws.lost_unstruck(seen, at_risk) == count
+
+
 def test_each_absence_of_the_server_is_judged_by_its_own_length(tmp_path: Path) -> None:
     plan = Plan(lease_ms=LASTING_MS)
     farm, tally = Farm(tmp_path, plan, 1), Tally()

@@ -46,6 +46,7 @@ TASKS_DONE = "tasks that were acknowledged and have one recorded end"
 FURTHER = "attempts beyond the first of their task"
 ANEW = "attempts that were made anew"
 AT_RISK = "attempts that may have been lost"
+UNSTRUCK = "attempts lost for short leases on a busy machine"
 JOBS = "jobs that were acknowledged"
 AGAIN = "questions without an answer, asked again"
 OF_EVERY_KIND = frozenset({TASKS_DONE, FURTHER, JOBS, AGAIN})
@@ -194,7 +195,11 @@ async def _judge(farm: Farm, kind: Kind, tally: Tally) -> None:
     seen = await evidence(farm)
     for law in (*laws.ALWAYS, *(() if kind.overlaps else (laws.overlapping,))):
         _hold(tally, law, law(seen))
-    _hold(tally, laws.needless, laws.needless(seen, farm.at_risk))
+    unstruck = 0
+    if farm.plan.lease_ms < Plan().lease_ms:
+        unstruck = laws.lost_unstruck(seen, farm.at_risk)
+        tally.counts[UNSTRUCK] += unstruck
+    _hold(tally, laws.needless, laws.needless(seen, farm.at_risk + unstruck))
     further = laws.further_attempts(seen)
     tally.counts[FURTHER] += further
     tally.counts[ANEW] += further - laws.handed_back(seen)

@@ -190,5 +190,15 @@ def needless(seen: Evidence, at_risk: int) -> list[str]:
     return [f"{anew} attempts were made anew, {at_risk} were at risk"] if anew > at_risk else []
 
 
+def lost_unstruck(seen: Evidence, at_risk: int) -> int:
+    """How many attempts were lost beyond those at risk: where leases are short, a busy machine is late with beats."""
+    losses = sum(moved.kind == "worker" and moved.target == "lost" for moved in seen.story)
+    fenced = sum(
+        moved.kind == "attempt" and moved.verb == Verb.STOP and "renew the lease" in moved.reason
+        for moved in seen.story
+    )
+    return fenced + max(0, losses - at_risk)
+
+
 ALWAYS = (lost, doubled, not_ended_once, told_otherwise, gone_back, begun_twice, wrong_results)
 """What holds whatever happened."""
