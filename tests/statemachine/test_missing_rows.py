@@ -8,6 +8,7 @@ from orchestra.statemachine import ids, limits, load
 from orchestra.statemachine.commands import (
     CancelJob,
     CancelTask,
+    Reconfigure,
     StageDraft,
 )
 from orchestra.statemachine.lifecycles import JobStatus
@@ -67,6 +68,14 @@ def test_without_a_stage(number: int) -> None:
         assert (seen.offset, seen.stage) == (2, ""), "counted from the job's beginning then"
     again.apply(CancelJob(job_id(again), "a row is missing"))
     again.advance(limits.RETENTION_MS)
+
+
+def test_what_waits_without_its_stage_stays_where_it_is_when_priority_is_worth_more() -> None:
+    core = world()
+    again = without(core, ids.stage_id(job_id(core), 0))
+    again.apply(Reconfigure(aging_ms=1))
+    assert again.ask(GetTask("1.3")).status == "queued"
+    assert not again.state.index.ready
 
 
 def test_a_stage_that_is_missing_gives_no_orders() -> None:

@@ -237,6 +237,7 @@ def test_two_that_wait_reserve_a_worker_each_the_idler_one_first() -> None:
     core.submit(StageDraft("c", "app", needs=CPU_1, labels=("worker:w1",)))
     core.submit(StageDraft("big", "app", needs=CPU_2))
     core.submit(StageDraft("large", "app", needs=(("cpu", 1_500),)))
+    core.submit(StageDraft("third", "app", needs=(("cpu", 1_800),)))  # for which none is left
     core.advance(1_000)
     w1, w2 = (worker.id for worker in core.ask(ListWorkers()).items)
     big, large = core.ask(GetTask("4")).id, core.ask(GetTask("5")).id

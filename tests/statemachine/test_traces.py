@@ -200,4 +200,5 @@ def test_positions_and_attempts_are_read_back(position: int) -> None:
     assert (ids.position_of(task), ids.job_of(task)) == (position, job)
     attempt = ids.attempt_id(task, position)
     assert (ids.task_of(attempt), ids.position_of(attempt)) == (task, position)
+    assert ids.attempt_number_of(attempt) == position
     assert attempt > ids.attempt_id(task, position - 1)
