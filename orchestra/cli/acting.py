@@ -15,7 +15,7 @@ from orchestra.cli.reach import USUAL, Reach, with_client
 from orchestra.cli.selectors import Selected, select
 from orchestra.client import Client
 from orchestra.dialects.quoting import nearest
-from orchestra.errors import Malformed, NotFound
+from orchestra.errors import Conflict, Malformed, NotFound
 from orchestra.statemachine.commands import (
     CancelJob,
     CancelTask,
@@ -229,17 +229,38 @@ def retry(
             job = await client.job(one.text)
             for status in ("failed", "cancelled"):
                 wanted.update({t.id: t.selector for t in await job.tasks(status=status)})
-        changed: list[Changed] = []
-        for id, selector in wanted.items():
-            done = await client.asker.ask(RetryTask(id))
-            changed.append(Changed(selector, id, str(done.status)))
-        return changed
+        return await _tried_again(client, wanted)
 
     changed = with_client(reach, go)
     _tell(changed, json=json, quiet=quiet)
     if not changed:
         speech.say("nothing failed or was cancelled")
     return exits.OK
+
+
+async def _tried_again(client: Client, wanted: dict[str, str]) -> list[Changed]:
+    """
+    Retry tasks, by id with their selectors. One that comes after others of them is asked for once more when those have been.
+
+    Raises:
+        Conflict: The first refusal, when none of those that are left can be tried again.
+    """
+    changed: list[Changed] = []
+    while wanted:
+        refused: dict[str, str] = {}
+        first: Conflict | None = None
+        for id, selector in wanted.items():
+            try:
+                done = await client.asker.ask(RetryTask(id))
+            except Conflict as refusal:
+                refused[id] = selector
+                first = first or refusal
+            else:
+                changed.append(Changed(selector, id, str(done.status)))
+        if first is not None and len(refused) == len(wanted):
+            raise first
+        wanted = refused
+    return changed
 
 
 async def find_worker(client: Client, name: str) -> WorkerView:

@@ -33,8 +33,9 @@ from orchestra.dialects.flamenco_options import Options
 from orchestra.dialects.flamenco_posted import Posted, read_posted, write_posted
 from orchestra.dialects.flamenco_pull import Shelf, picture_name
 from orchestra.dialects.flamenco_replies import told
+from orchestra.dialects.flamenco_requeue import tried_again
 from orchestra.dialects.wire import WireResponse
-from orchestra.errors import Conflict, Forbidden, Malformed, NotFound, Rejected
+from orchestra.errors import Conflict, Forbidden, Malformed, NotFound
 from orchestra.statemachine import limits
 from orchestra.statemachine.commands import (
     CancelJob,
@@ -42,11 +43,10 @@ from orchestra.statemachine.commands import (
     PauseWorker,
     ResumeJob,
     ResumeWorker,
-    RetryTask,
     SubmitJob,
 )
 from orchestra.statemachine.ids import number_of
-from orchestra.statemachine.lifecycles import JOB_FINAL, TaskStatus, WorkerStatus
+from orchestra.statemachine.lifecycles import JOB_FINAL, WorkerStatus
 from orchestra.statemachine.queries import GetJob, ListJobs, ListProjects, ListTasks, ListWorkers
 from orchestra.statemachine.replies import JobView, WorkerView
 
@@ -348,21 +348,11 @@ class Board:
             yield PauseJob(job.id, "stopped in Flamenco")
         else:
             if word != "start":
-                yield from self._requeue(job)
+                yield from tried_again(job)
             try:
                 yield ResumeJob(job.id)
             except Conflict:
                 return  # It runs, or has ended: nothing holds it.
-
-    def _requeue(self, job: JobView) -> Steps:
-        """Failed and cancelled tasks of a job are tried again, a bounded number in one call."""
-        for status in (TaskStatus.FAILED, TaskStatus.CANCELLED):
-            page = yield ListTasks(job.id, status=str(status), limit=limits.PAGE_MAX)
-            for task in page.items:
-                try:
-                    yield RetryTask(task.id)
-                except Rejected:
-                    continue
 
     def _workers(self) -> Generator[Ask, Any, list[WorkerView]]:
         yield from self._crew.open()

@@ -13,6 +13,8 @@ from orchestra.statemachine.table import Table
 _EDGE = "[*]"
 """Mermaid's word for where a thing begins and ends."""
 
+_BY_REQUEST = {Verb.REVIVE, Verb.HOLD}
+
 _HEAD = """\
 # Lifecycles
 
@@ -28,7 +30,7 @@ def _node(status: str) -> str:
 
 def resting(table: Table) -> tuple[str, ...]:
     """The statuses that nothing leaves by itself: no verb leads on, or only an explicit request to try again."""
-    return tuple(status for status in table.statuses() if set(table.verbs(status)) <= {Verb.REVIVE})
+    return tuple(status for status in table.statuses() if set(table.verbs(status)) <= _BY_REQUEST)
 
 
 def mermaid(table: Table) -> str:

@@ -44,7 +44,8 @@ def _worker_due(state: State, worker: Worker | None) -> int | None:
     if worker.status is WorkerStatus.LEFT:
         return (worker.left_at_ms or 0) + state.settings.retention_ms
     pulse = state.pulses.get(worker.id)
-    return (pulse.seen_at_ms if pulse is not None else 0) + state.settings.lease_ms
+    ends_ms = (pulse.seen_at_ms if pulse is not None else 0) + state.settings.lease_ms
+    return max(ends_ms, state.settings.promised_until_ms)
 
 
 def _attempt_due(state: State, attempt: Attempt | None) -> int | None:

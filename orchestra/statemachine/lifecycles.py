@@ -155,6 +155,12 @@ TASK = Table(
         Row(T.CANCELLING, V.CLOSE, T.CANCELLED, "nothing of it is alive any more"),
         Row(T.FAILED, V.REVIVE, T.QUEUED, "tried again by request"),
         Row(T.CANCELLED, V.REVIVE, T.QUEUED, "tried again by request"),
+        Row(
+            T.CANCELLED,
+            V.HOLD,
+            T.WAITING,
+            "tried again by request, after others that have not completed",
+        ),
         Row(T.SKIPPED, V.REVIVE, T.WAITING, "what it comes after is tried again"),
     ),
 )

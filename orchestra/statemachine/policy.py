@@ -22,12 +22,21 @@ _BOUNDS = {
 
 
 def reconfigure(tx: Transaction, command: Reconfigure) -> SettingsChanged:
-    """Change settings. Raises `Malformed` when one is out of bounds, or a lease would not outlast two heartbeats."""
+    """
+    Change settings. A lease that was granted is kept to: one that is made shorter counts for nobody before the former one has passed.
+
+    Raises:
+        Malformed: One is out of bounds, or a lease would not outlast two heartbeats.
+    """
     given = {name: value for name, value in attrs.asdict(command).items() if value is not None}
     for name, value in given.items():
         check_range(value, *_BOUNDS[name], name)
     settings = evolve(tx.settings, **given)
     check_range(settings.lease_ms, 2 * settings.heartbeat_ms, limits.DAY_MS, "lease_ms")
+    if settings.lease_ms < tx.settings.lease_ms:
+        # Who was heard last may not have been told yet, and works as long as it was promised; also after a restart of ours.
+        until_ms = max(settings.promised_until_ms, tx.now_ms + tx.settings.lease_ms)
+        settings = evolve(settings, promised_until_ms=until_ms)
     if settings != tx.settings:
         tx.put(settings)
     return SettingsChanged(settings)

@@ -249,7 +249,11 @@ class Counters:
 
 @value
 class Settings:
-    """What the core goes by; changed by `Reconfigure`, so a replay sees the settings of its time. Milliseconds."""
+    """
+    What the core goes by; changed by `Reconfigure`, so a replay sees the settings of its time. Milliseconds.
+
+    ``promised_until_ms`` follows from a lease that was made shorter: until then workers may go by the longer one, of which they were told.
+    """
 
     id: str = "settings"
     lease_ms: int = limits.LEASE_MS
@@ -258,6 +262,7 @@ class Settings:
     aging_ms: int = limits.AGING_MS
     reserve_after_ms: int = limits.RESERVE_AFTER_MS
     losses_max: int = limits.LOSSES_MAX
+    promised_until_ms: int = 0
 
 
 Living = Project | Job | Task | Attempt | Worker

@@ -7,10 +7,13 @@ from orchestra.statemachine import limits
 from orchestra.statemachine.bounds import check_range, check_text
 from orchestra.statemachine.commands import CancelTask, RetryTask
 from orchestra.statemachine.lifecycles import JOB_FINAL, JobStatus, TaskStatus, Verb
-from orchestra.statemachine.records import Cause, Job, Task
+from orchestra.statemachine.records import Cause, Job, Stage, Task
 from orchestra.statemachine.replies import TaskChanged
 from orchestra.statemachine.stopping import cancel_task
 from orchestra.statemachine.transaction import Transaction
+from orchestra.statemachine.unfolding import verdict_of
+
+_REVIVABLE = (TaskStatus.FAILED, TaskStatus.CANCELLED)
 
 
 def cancel(tx: Transaction, command: CancelTask) -> TaskChanged:
@@ -27,7 +30,14 @@ def cancel(tx: Transaction, command: CancelTask) -> TaskChanged:
 
 
 def retry(tx: Transaction, command: RetryTask) -> TaskChanged:
-    """Try a task again that failed or was cancelled, with fresh counts; its job runs again if it had ended."""
+    """
+    Try a task again that failed or was cancelled, with fresh counts; its job runs again if it had ended.
+
+    One that was cancelled before its turn waits for what it comes after, as it did.
+
+    Raises:
+        Conflict: The job is being cancelled, the task has not ended so, or what it comes after did not complete.
+    """
     task = tx.get(Task, command.task_id)
     job = tx.get(Job, task.job_id)
     if job.status is JobStatus.CANCELLING:
@@ -36,11 +46,18 @@ def retry(tx: Transaction, command: RetryTask) -> TaskChanged:
         raise Conflict(
             "the task was skipped", where="task_id", remedy="retry the tasks that it comes after"
         )
-    if job.status in JOB_FINAL and task.status in (TaskStatus.FAILED, TaskStatus.CANCELLED):
+    verdict = _verdict(tx, task)
+    if verdict == "never":
+        raise Conflict(
+            "what the task comes after did not complete",
+            where="task_id",
+            remedy="retry the tasks that it comes after, and then this one",
+        )
+    if job.status in JOB_FINAL and task.status in _REVIVABLE:
         tx.move(job, Verb.REVIVE, ended_at_ms=None, counts=(), grace_ms=None)
     task = tx.move(
         task,
-        Verb.REVIVE,
+        Verb.HOLD if verdict == "wait" else Verb.REVIVE,
         queued_at_ms=tx.now_ms,
         ended_at_ms=None,
         failures=0,
@@ -48,3 +65,11 @@ def retry(tx: Transaction, command: RetryTask) -> TaskChanged:
         cause=Cause.NONE,
     )
     return TaskChanged(task.id, task.status)
+
+
+def _verdict(tx: Transaction, task: Task) -> str:
+    """Whether what it comes after allows a task that has ended to be tried again; one whose stage could not be read finds out later."""
+    stage = tx.find(Stage, task.stage_id)
+    if stage is None or task.status not in _REVIVABLE:
+        return "go"
+    return verdict_of(tx.state, stage, task.position - stage.first)

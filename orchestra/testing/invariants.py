@@ -23,6 +23,8 @@ from orchestra.statemachine.lifecycles import (
 from orchestra.statemachine.records import Attempt, Cause, Job, Record, Stage, Task, Worker
 from orchestra.statemachine.unfolding import pending, verdict_of
 from orchestra.testing.order import idle, out_of_turn
+from orchestra.testing.tries import mistried
+from orchestra.testing.upstream import goes_on, skipped_in_haste, too_early
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -75,6 +77,8 @@ def _jobs(state: State) -> Iterator[str]:
             yield f"I6: job {job.number} is {job.status} with {job.tasks - final} tasks to go"
         if job.status not in JOB_FINAL and final == job.tasks:
             yield f"I9: job {job.number} is {job.status} and all its tasks have ended"
+        if job.status is JobStatus.FAILED and tally.get(TaskStatus.COMPLETED, 0) == job.tasks:
+            yield f"I8: job {job.number} failed, and all its tasks completed"
         if job.status is JobStatus.COMPLETED and tally.get(TaskStatus.COMPLETED, 0) != job.tasks:
             yield f"I8: job {job.number} completed with tasks that did not"
 
@@ -91,8 +95,6 @@ def _waiting(state: State) -> Iterator[str]:
                 yield f"I9: task {task.id} waits and the verdict is {verdict}"
         if task.status is TaskStatus.QUEUED and task.id not in state.index.queues.get(stage.id, ()):
             yield f"I9: task {task.id} is queued and in no queue"
-        if task.attempts > 1 + task.losses + stage.retries + 1000:
-            yield f"I8: task {task.id} had {task.attempts} attempts"
 
 
 def _armed(state: State) -> Iterator[str]:
@@ -104,6 +106,14 @@ def _armed(state: State) -> Iterator[str]:
     for task in state.each(Task):
         if task.status is TaskStatus.BACKOFF and ("task", task.id) not in armed:
             yield f"I9: task {task.id} waits to be tried again and nothing will wake it"
+        stage = state.find(Stage, task.stage_id)
+        if (
+            task.status is TaskStatus.QUEUED
+            and stage is not None
+            and stage.queue_ms_max is not None
+        ):
+            if ("task", task.id) not in armed:
+                yield f"I9: task {task.id} may not wait for long, and nobody looks whether it does"
     for attempt in state.each(Attempt):
         if attempt.status not in ATTEMPT_FINAL and attempt.rung_until_ms is not None:
             if ("attempt", attempt.id) not in armed:
@@ -151,7 +161,14 @@ def broken_by_step(before: Rows, state: State, now_ms: int, *, revives: bool) ->
         now_ms: When it was.
         revives: The step was an explicit retry, which alone may bring something back.
     """
-    broken = [*_overfull(before, state), *out_of_turn(before, state, now_ms)]
+    broken = [
+        *_overfull(before, state),
+        *out_of_turn(before, state, now_ms),
+        *too_early(before, state),
+        *skipped_in_haste(before, state),
+        *mistried(before, state, now_ms),
+        *goes_on(before, state),
+    ]
     for old in before["task"].values():
         new = state.find(Task, old.id)
         if not isinstance(old, Task) or new is None:

@@ -132,6 +132,8 @@ class Turns:
         room, line = self.rooms.get(attempt.worker_id), self.lines.get(task.stage_id)
         if room is None or line is None or task not in line.tasks:
             return f"task {task.id} was given to worker {attempt.worker_id}, and may not be"
+        if not room.is_able(line.stage):
+            return f"task {task.id} was given to worker {room.worker.name}, which can not run it"
         first = line.tasks[0]
         found = f"task {task.id} was given out before {first.id}"
         if first is task:
@@ -177,10 +179,8 @@ def _lines(state: State, given: Iterable[str]) -> dict[str, Line]:
     return lines
 
 
-def out_of_turn(
-    before: Mapping[str, Mapping[str, Record]], state: State, now_ms: int
-) -> Iterator[str]:
-    """I10: what a step gave out, though it was somebody else's turn. ``before``: the rows before the step."""
+def given_out(before: Mapping[str, Mapping[str, Record]], state: State) -> list[Attempt]:
+    """The attempts that a step began, in their order. ``before``: the rows before the step."""
     given: list[Attempt] = []
     attempts = state.rows["attempt"]
     for id in reversed(attempts):  # what is new came last
@@ -188,9 +188,17 @@ def out_of_turn(
         if id in before["attempt"] or not isinstance(attempt, Attempt):
             break
         given.append(attempt)
+    given.reverse()
+    return given
+
+
+def out_of_turn(
+    before: Mapping[str, Mapping[str, Record]], state: State, now_ms: int
+) -> Iterator[str]:
+    """I10: what a step gave out, though it was somebody else's turn. ``before``: the rows before the step."""
+    given = given_out(before, state)
     if not given:
         return
-    given.reverse()
     turns = Turns(state, now_ms, given)
     for attempt in given:
         task = state.find(Task, attempt.task_id)

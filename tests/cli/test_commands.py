@@ -187,6 +187,24 @@ def test_retry(cli: Cli, tmp_path: Path) -> None:
     assert cli("watch", str(number)).code == 0
 
 
+def test_retry_takes_tasks_in_any_order(cli: Cli, tmp_path: Path) -> None:
+    project = tmp_path / "pair.toml"
+    project.write_text(
+        '[project]\nname = "pair"\n'
+        '[stages.mill]\nargv = ["true"]\nneeds = {scope = 1, lamp = 1}\n'
+        '[stages.sell]\nargv = ["true"]\nafter = ["mill"]\n'
+    )
+    number = cli("submit", str(project), "-q").out.strip()
+    assert cli("stop", number, "--wait").code in (0, 3)
+    alone = cli("retry", f"{number}.2")
+    assert (alone.code, alone.out) == (2, "")
+    assert "what the task comes after did not complete" in alone.err
+    assert "retry the tasks that it comes after" in alone.err
+    both = cli("retry", f"{number}.2", f"{number}.1")
+    assert both.out == f"{number}.1  queued\n{number}.2  waiting\n"
+    assert cli("stop", number, "-q").out == ""
+
+
 def test_one_program_with_options(cli: Cli, tmp_path: Path) -> None:
     words = (
         "--label",

@@ -89,6 +89,22 @@ async def test_a_merge_waits_for_no_tile_that_failed_for_good() -> None:
         assert (await yard.job()).status is JobStatus.FAILED
 
 
+async def test_a_merge_comes_after_its_tiles_when_a_cancelled_job_is_requeued() -> None:
+    async with open_yard(tiled=TILED) as yard:
+        one = yard.at("10.0.0.1", "one")
+        await one.posts(1, "tiled_blender_render", tiles=TILES)
+        await one.json("PUT", "/jobs", data={"id": "1", "command": "cancel"})
+        assert (await yard.job()).status is JobStatus.CANCELLED
+        await one.json("PUT", "/jobs", data={"id": "1", "command": "requeue"})
+        done: list[str] = []
+        for _ in range(TILES + 1):
+            task = await one.has_task()
+            done.append(task["type"])
+            assert await one.says(task, "finished") == (204, "")
+        assert done == [*["tiled_blender_render"] * TILES, "tiled_blender_render_simple_mix"]
+        assert (await yard.job()).status is JobStatus.COMPLETED
+
+
 def test_where_files_are_shared_the_parts_lie_beside_the_whole() -> None:
     options = read_options(DialectPort("flamenco", None, {"tiled": TILED}))
     tiled = options.compilers().by_name["tiled_blender_render"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestra.errors import NotFound
-from orchestra.statemachine import limits
+from orchestra.statemachine import limits, load
 from orchestra.statemachine.commands import (
     LeaveWorker,
     PauseWorker,
@@ -142,6 +142,32 @@ def test_a_silent_worker_and_what_it_held_tell_how_long_it_was_silent() -> None:
         ("task", "worker w1 was silent for 6 s"),
         ("worker", "silent for 6 s"),
     }
+
+
+def test_a_lease_that_is_made_shorter_ends_for_nobody_before_the_one_that_was_promised() -> None:
+    core = Core()
+    core.join("w1")
+    core.advance(1_000)
+    core.apply(Reconfigure(lease_ms=2_000, heartbeat_ms=1_000))
+    core.apply(Reconfigure(lease_ms=1_500, heartbeat_ms=500))
+    core.state = load([row for rows in core.state.rows.values() for row in rows.values()], 0)
+    core.advance(limits.LEASE_MS - 1)
+    assert [worker.status for worker in workers(core)] == ["online"]
+    core.advance(1)
+    assert [worker.status for worker in workers(core)] == ["lost"]
+    core.join("w2")
+    core.advance(1_499)
+    assert [worker.status for worker in workers(core)] == ["lost", "online"]
+    core.advance(1)
+    assert [worker.status for worker in workers(core)] == ["lost", "lost"]
+
+
+def test_a_lease_that_is_made_longer_promises_nothing_of_the_former_one() -> None:
+    core = Core()
+    core.apply(Reconfigure(lease_ms=HOUR_MS))
+    assert core.state.settings.promised_until_ms == 0
+    core.apply(Reconfigure(lease_ms=limits.LEASE_MS))
+    assert core.state.settings.promised_until_ms == core.now_ms + HOUR_MS
 
 
 def test_progress_of_what_is_lost_is_lost_with_it() -> None:

@@ -31,7 +31,7 @@ from orchestra.storage.sqlite import SqliteStore
 from orchestra.storage.sqlite_files import check_file
 from orchestra.testing import store_samples as samples
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.aside]
 
 HEALTHY = samples.job(9, stages=2, tasks=2)
 WORLD = (*samples.world(), HEALTHY, *samples.parts(HEALTHY.id))

@@ -242,6 +242,7 @@ async def stored(path: str) -> int:
     return loaded.number
 
 
+@pytest.mark.aside
 @pytest.mark.parametrize("lasting", [False, True], ids=["once", "for good"])
 @pytest.mark.parametrize(
     ("operation", "at_least"), [("sync", 10), ("write", 40), ("truncate", 1), ("open", 5)]

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import anyio
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +18,8 @@ from orchestra.storage.sqlite import SqliteStore
 from orchestra.storage.sqlite_files import check_file
 from orchestra.testing import store_samples as samples
 from tests.storage import drawn
+
+pytestmark = pytest.mark.aside
 
 IDS = [row.id for row in drawn.ROWS]
 

@@ -83,6 +83,10 @@ def test_short_leases_end_on_a_busy_machine() -> None:
     for more, at_risk, count in (([fenced], 0, 1), ([silent], 0, 1), ([silent], 1, 0)):
         seen = attrs.evolve(GOOD, story=[*GOOD.story, *more])
         assert laws.lost_unstruck(seen, at_risk) == count
+    back = Moved(7, 0, "worker", "w", "lost", "return", "online", "")
+    seen = attrs.evolve(GOOD, story=[*GOOD.story, silent, back])
+    assert laws.lost_unstruck(seen, 9) == 0, "it may have been frozen"
+    assert laws.lost_unstruck(seen, 9, kills=True) == 1, "who was killed does not come back"
 
 
 def test_each_absence_of_the_server_is_judged_by_its_own_length(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import pytest
 from orchestra.statemachine.lifecycles import TASK
 from orchestra.testing.explore.promela import RULES, SpinMissing, ask_search, ask_spin, model
 
+pytestmark = pytest.mark.aside
+
 
 @pytest.fixture
 def spin_is_here(require: Callable[..., None]) -> None:

@@ -21,7 +21,7 @@ HUNTED = 500
 
 
 def test_no_schedule_breaks_an_invariant_and_nearly_every_row_of_the_tables_is_taken() -> None:
-    *_, tally = campaign(1_000)
+    *_, tally = campaign(1_000, seed=1_501)
     assert tally.broken == ()
     assert (tally.schedules, tally.twice) == (1_000, 10)
     assert tally.steps > 10_000

@@ -22,6 +22,7 @@ from orchestra.ports import Moved, Story
 from orchestra.statemachine.queries import ListJobs
 from orchestra.testing.chaos import laws, scarcity, troubles
 from orchestra.testing.chaos.farm import Farm, Plan, running_farm
+from orchestra.testing.chaos.ledger import Entry, Ledger
 from orchestra.testing.chaos.tally import DRAIN_S, Tally
 from orchestra.testing.chaos.undertaker import undertaken
 
@@ -65,12 +66,14 @@ class Kind:
         strike: Does it once, and waits until all is well again.
         restarts: The server is stopped and started, which costs no attempt as long as leases last.
         overlaps: A machine is frozen and wakes up: then what runs there goes on for as long as it takes to notice.
+        kills: Whatever is struck never returns.
         rare: A fifth of the others' rounds: it says less, or takes longer.
     """
 
     strike: Strike
     restarts: bool = False
     overlaps: bool = False
+    kills: bool = False
     rare: bool = False
     small_disk: bool = False
     fake_clock: bool = False
@@ -79,7 +82,7 @@ class Kind:
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         "server-kill": Kind(strike=troubles.server_kill, restarts=True),
-        "worker-kill": Kind(strike=troubles.worker_kill),
+        "worker-kill": Kind(strike=troubles.worker_kill, kills=True),
         "freeze": Kind(strike=troubles.freeze, overlaps=True),
         "cut": Kind(strike=troubles.cut),
         "server-freeze": Kind(strike=troubles.server_freeze, rare=True),
@@ -197,7 +200,7 @@ async def _judge(farm: Farm, kind: Kind, tally: Tally) -> None:
         _hold(tally, law, law(seen))
     unstruck = 0
     if farm.plan.lease_ms < Plan().lease_ms:
-        unstruck = laws.lost_unstruck(seen, farm.at_risk)
+        unstruck = laws.lost_unstruck(seen, farm.at_risk, kills=kind.kills)
         tally.counts[UNSTRUCK] += unstruck
     _hold(tally, laws.needless, laws.needless(seen, farm.at_risk + unstruck))
     further = laws.further_attempts(seen)
@@ -285,26 +288,50 @@ async def play_all(
     wanted: Sequence[Episode],
     plan: Plan,
     together: int,
-    told: Callable[[Episode, Tally], None],
-) -> dict[str, Tally]:
+    *,
+    told: Callable[[Entry], None],
+    ledger: Ledger,
+    commit: str = "",
+) -> list[Entry]:
     """
-    Play episodes, some at the same time; the count of each kind.
+    Play episodes, some at the same time; what came of each.
 
     Args:
         together: How many farms at the same time.
         told: Called with each that ended.
+        ledger: What is on it is not played; what ends well is put there.
+        commit: Of the code that is run.
     """
-    tallies: dict[str, Tally] = {episode.kind: Tally() for episode in wanted}
-    left = list(reversed(wanted))
+    found: list[Entry] = []
+    left: list[Episode] = []
+    for episode in wanted:
+        known = ledger.find(episode.kind, episode.seed, episode.troubles, plan.lease_ms)
+        if known is None:
+            left.insert(0, episode)
+        else:
+            found.append(known)
 
     async def player() -> None:
         while left:
             episode = left.pop()
+            began_s = time.monotonic()
             tally = await play(episode, plan)
-            tallies[episode.kind].add(tally)
-            told(episode, tally)
+            took_s = time.monotonic() - began_s
+            asked = (episode.kind, episode.seed, episode.troubles, plan.lease_ms)
+            entry = Entry(*asked, commit, took_s, tally)
+            found.append(entry)
+            ledger.add(entry)
+            told(entry)
 
     async with anyio.create_task_group() as group:
         for _ in range(together):
             group.start_soon(player)
+    return found
+
+
+def by_kind(entries: Sequence[Entry]) -> dict[str, Tally]:
+    """The count of each kind, in the order of `KINDS`."""
+    tallies = {kind: Tally() for kind in KINDS if any(kind == entry.kind for entry in entries)}
+    for entry in entries:
+        tallies[entry.kind].add(entry.tally)
     return tallies

@@ -190,14 +190,20 @@ def needless(seen: Evidence, at_risk: int) -> list[str]:
     return [f"{anew} attempts were made anew, {at_risk} were at risk"] if anew > at_risk else []
 
 
-def lost_unstruck(seen: Evidence, at_risk: int) -> int:
-    """How many attempts were lost beyond those at risk: where leases are short, a busy machine is late with beats."""
-    losses = sum(moved.kind == "worker" and moved.target == "lost" for moved in seen.story)
+def lost_unstruck(seen: Evidence, at_risk: int, *, kills: bool = False) -> int:
+    """
+    How many attempts were lost beyond those at risk: where leases are short, a busy machine is late with beats.
+
+    With ``kills`` whatever was struck is dead: a worker that returns was not, and each that returned had been lost unstruck.
+    """
+    workers = [moved for moved in seen.story if moved.kind == "worker"]
+    losses = sum(moved.target == "lost" for moved in workers)
+    returns = sum(moved.verb == Verb.RETURN for moved in workers)
     fenced = sum(
         moved.kind == "attempt" and moved.verb == Verb.STOP and "renew the lease" in moved.reason
         for moved in seen.story
     )
-    return fenced + max(0, losses - at_risk)
+    return fenced + (returns if kills else max(0, losses - at_risk))
 
 
 ALWAYS = (lost, doubled, not_ended_once, told_otherwise, gone_back, begun_twice, wrong_results)

@@ -157,6 +157,16 @@ _SMALL = (
         revivals=1,
     ),
     Bounds(
+        name="put-back",
+        about="A task that is cancelled, before its turn or in it, and tried again by request, and the one that it comes after.",
+        stages=CHAIN,
+        workers=1,
+        flight=1,
+        begins=False,
+        task_cancels=1,
+        revivals=1,
+    ),
+    Bounds(
         name="sliced",
         about="Two tasks that are made one by one, in a job that is cancelled meanwhile.",
         stages=TWO,

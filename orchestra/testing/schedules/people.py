@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from random import Random
 
 import attrs
 
@@ -12,6 +14,7 @@ from orchestra.statemachine.commands import (
     Command,
     PauseJob,
     PauseWorker,
+    Reconfigure,
     ResumeJob,
     ResumeWorker,
     RetryTask,
@@ -21,10 +24,13 @@ from orchestra.statemachine.commands import (
 from orchestra.statemachine.records import OnFailure, Span
 from orchestra.statemachine.replies import JobAccepted
 from orchestra.testing.schedules.net import Net
-from orchestra.testing.schedules.server import Server
+from orchestra.testing.schedules.server import Asked, Server
 from orchestra.testing.schedules.world import World
 
 AGAIN_MS = 500
+
+LEASES_MS = (2_000, 6_000, 20_000)
+BEATS_PER_LEASE = 3
 
 
 @attrs.define(slots=True)
@@ -57,6 +63,20 @@ class People:
         if "steering" in self.world.knobs.faults:
             for _ in range(rng.randint(1, 12)):
                 self.world.after(rng.randint(10, self.world.knobs.trouble_ms), self._steer)
+            self._plan_leases()
+
+    def _plan_leases(self) -> None:
+        """Now and then the operator changes how long a lease is."""
+        rng = Random(f"leases {self.world.seed}")  # of its own: the rest is drawn as without it
+        for _ in range(rng.randint(0, 3)):
+            lease_ms = rng.choice(LEASES_MS)
+            command = Reconfigure(lease_ms=lease_ms, heartbeat_ms=lease_ms // BEATS_PER_LEASE)
+            at_ms = rng.randint(10, self.world.knobs.trouble_ms)
+            self.world.after(at_ms, partial(self._reconfigure, command))
+
+    def _reconfigure(self, command: Reconfigure) -> None:
+        self.world.tell("people", f"make a lease {command.lease_ms} ms")
+        self.server.receive(Asked(command, "people", "", lambda _: None))
 
     def _drawn(self, number: int) -> SubmitJob:
         rng = self.world.rng
@@ -77,7 +97,7 @@ class People:
             edge = "after" if self.world.chance(0.5) else "pairwise"
             second = attrs.evolve(first, name="second", needs=(), **{edge: ("first",)})
             stages.append(second)
-        failure = OnFailure.STOP if self.world.chance(0.25) else OnFailure.CONTINUE
+        failure = OnFailure.STOP if self.world.chance(0.5) else OnFailure.CONTINUE
         return SubmitJob(f"job-{number}", tuple(stages), on_failure=failure)
 
     def _submitting(self, wish: Wish) -> Callable[[], None]:

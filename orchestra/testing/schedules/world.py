@@ -11,7 +11,7 @@ from orchestra.testing.schedules.knobs import Knobs
 
 START_MS = 1_000_000
 
-EVENTS_MAX = 200_000
+EVENTS_MAX = 100_000
 """More than any schedule needs: one that takes so many goes in a circle."""
 
 
