@@ -48,6 +48,9 @@ def shape_of(stage: Stage) -> Shape:
 
 _DEFAULTS = Settings()
 
+DEADLINES_MIN = 10_000
+"""So many deadlines are kept without a look whether what they are of has ended."""
+
 
 class StageTally:
     """Counts of one stage's tasks: ``broken`` ones ended without completing."""
@@ -81,6 +84,8 @@ class Index:
         self.used: dict[str, dict[str, int]] = {}
         self.free: dict[str, None] = {}
         self.deadlines: list[tuple[int, str, str]] = []
+        self.deadlines_max = DEADLINES_MIN
+        """Beyond so many, those of what has ended meanwhile are let go of: `leases` does it, and doubles what is left."""
         self.unfolding: dict[str, None] = {}
         self.cancelling: dict[str, int] = {}
         """By job: from which position on its tasks are still to be cancelled."""

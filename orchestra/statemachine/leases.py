@@ -7,6 +7,7 @@ import heapq
 from orchestra.errors import Defect
 from orchestra.statemachine import ids, limits
 from orchestra.statemachine.ending import lose
+from orchestra.statemachine.index import DEADLINES_MIN
 from orchestra.statemachine.lifecycles import (
     ATTEMPT_FINAL,
     JOB_FINAL,
@@ -80,6 +81,8 @@ def next_deadline(state: State) -> int | None:
     """
     if pending(state) or state.index.finished_tasks > limits.FINISHED_TASKS_MAX:
         return 0
+    if len(state.index.deadlines) > state.index.deadlines_max:
+        _let_go(state)
     heap = state.index.deadlines
     # A slice at most: every worker that beats puts its own off, and a farm of them is due for another look at the same time.
     for _ in range(limits.UNFOLD_SLICE):
@@ -93,6 +96,20 @@ def next_deadline(state: State) -> int | None:
         if due is not None:
             heapq.heappush(heap, (due, kind, id))
     return heap[0][0] if heap else None
+
+
+def _let_go(state: State) -> None:
+    """
+    Keep one entry for each row that waits for time, at its time.
+
+    Entries of work that ended long before it had to would else stay until then: a day's worth of tasks that may run for a day.
+    """
+    index = state.index
+    rows = dict.fromkeys((kind, id) for _, kind, id in index.deadlines)
+    found = [(due_at(state, kind, id), kind, id) for kind, id in rows]
+    index.deadlines = [(due, kind, id) for due, kind, id in found if due is not None]
+    heapq.heapify(index.deadlines)
+    index.deadlines_max = max(DEADLINES_MIN, 2 * len(index.deadlines))
 
 
 def expire(tx: Transaction) -> None:
