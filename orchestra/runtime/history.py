@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from orchestra.errors import Malformed, NotFound
-from orchestra.ports import Rows, Store
+from orchestra.ports import Moved, Rows, Store, Story
 from orchestra.statemachine import answer, ids, limits
 from orchestra.statemachine.answers import resolve_job, resolve_task
 from orchestra.statemachine.commands import (
@@ -47,6 +47,17 @@ class History:
     def forget(self, job_id: str) -> None:
         """The job changed (it was revived)."""
         self._kept.pop(job_id, None)
+
+    async def story_between(self, after: int, until: int) -> list[Moved]:
+        """The stored moves with numbers from ``after + 1`` to ``until``."""
+        found: list[Moved] = []
+        while after < until:
+            page = await self._store.story(Story(after, min(limits.PAGE_MAX, until - after)))
+            if not page:
+                break
+            found += page
+            after = page[-1].number
+        return found
 
     async def find_job(self, live: State, selector: str) -> str:
         """As `resolve_job`, for jobs that are not in memory too. Raises `NotFound`, `Malformed`."""

@@ -136,6 +136,11 @@ class Orchestrator:
 
     async def _load(self) -> None:
         loaded: Loaded = await self._store.load()
+        missed: list[Moved] = []
+        if (
+            self._running
+        ):  # whoever watches has heard nothing of a commit that failed, and yet was stored
+            missed = await self._history.story_between(self._story_number, loaded.story_number)
         if isinstance(self._clock, SteadyClock):
             self._clock.not_before(loaded.at_ms)
         now_ms = max(self._clock.now_ms(), loaded.at_ms)
@@ -150,6 +155,7 @@ class Orchestrator:
             f"{row.kind} {row.id}: {row.problem}" for row in loaded.quarantined
         )
         self._reload = False
+        self._feed.tell(missed)
 
     async def _wait(self) -> None:
         if self._asks:

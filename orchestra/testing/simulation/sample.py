@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import Any
 
 import anyio
@@ -11,10 +11,17 @@ import anyio
 from orchestra.app import App
 from orchestra.calls import TaskFunction
 from orchestra.engines.context import Context
-from orchestra.errors import Rejected
+from orchestra.errors import Rejected, Unavailable
+from orchestra.ports import Moved
 from orchestra.testing.simulation.simulation import Simulation
 
 TRIES = 3
+LINES = 5
+
+WATCHED = 0.5
+"""In half of the simulations somebody follows the story."""
+
+AGAIN_S = 0.5
 
 
 def sample_app() -> App:
@@ -28,14 +35,17 @@ def sample_app() -> App:
 
     @app.task(retries=TRIES - 1, backoff="500ms")
     async def flaky(ctx: Context, number: int) -> int:
+        ctx.log(f"try {ctx.attempt}")
         await anyio.sleep(0.05)
         if ctx.attempt < TRIES and number % 2:
             raise RuntimeError("it was meant to fail")
         return number * number
 
     @app.task(needs={"cpu": 3})
-    async def heavy(number: int) -> int:
-        await anyio.sleep(1.5)
+    async def heavy(ctx: Context, number: int) -> int:
+        for line in range(LINES):
+            ctx.log(f"weight {number}, line {line}")
+            await anyio.sleep(1.5 / LINES)
         return number
 
     @app.task(timeout="2s")
@@ -48,6 +58,21 @@ def sample_app() -> App:
         return "+".join(sorted(frames))
 
     return app
+
+
+async def _watch(sim: Simulation) -> None:
+    """Follow the story, from where it broke off when the server or the net is away; what is seen has to be what is stored."""
+    seen: list[Moved] = []
+    papers = sim.cluster.truth.papers
+    while True:
+        after = seen[-1].number if seen else 0
+        with suppress(Unavailable, OSError):
+            async with aclosing(sim.client.events(after=after)) as events:
+                async for moved in events:
+                    seen.append(moved)
+                    if seen != papers.story[: len(seen)]:
+                        papers.read(seen)
+        await anyio.sleep(AGAIN_S)
 
 
 class Scenario:
@@ -63,10 +88,21 @@ class Scenario:
 
     async def __call__(self, sim: Simulation) -> None:
         """Some of the jobs, drawn by the simulation's seed; each is checked when it has ended."""
-        kinds = [self._film, self._squares, self._weights, self._limits, self._cancelled, self._one]
-        for play in sim.rng.sample(kinds, sim.rng.randint(1, 3)):
-            await anyio.sleep(sim.rng.choice((0.0, 0.5, 4.0)))
-            await play(sim)
+        async with anyio.create_task_group() as group:
+            if sim.rng.random() < WATCHED:
+                group.start_soon(_watch, sim)
+            kinds = (
+                self._film,
+                self._squares,
+                self._weights,
+                self._limits,
+                self._cancelled,
+                self._one,
+            )
+            for play in sim.rng.sample(kinds, sim.rng.randint(1, 3)):
+                await anyio.sleep(sim.rng.choice((0.0, 0.5, 4.0)))
+                await play(sim)
+            group.cancel_scope.cancel()
 
     def _task(self, name: str) -> TaskFunction[Any, Any, Any]:
         return self._tasks[name]

@@ -14,10 +14,11 @@ from orchestra.statemachine.lifecycles import (
     AttemptStatus,
     TaskStatus,
 )
-from orchestra.statemachine.records import KIND_OF, Attempt, Job, Record, Task
+from orchestra.statemachine.records import KIND_OF, Attempt, Cause, Job, Record, Task
 from orchestra.statemachine.replies import Order
 from orchestra.testing.diagram import Line
 from orchestra.testing.invariants import broken_in_state
+from orchestra.testing.simulation.papers import Papers
 
 
 class Violated(AssertionError):
@@ -51,6 +52,7 @@ class Truth:
         self.retried = False
         self.first: Violated | None = None
         """The first violation: what follows from it says less."""
+        self.papers = Papers(self.violated)
         self._asleep = asleep
         self._begun: set[str] = set()
 
@@ -109,6 +111,7 @@ class Truth:
             if isinstance(record, Task):
                 self._check_task(record)
             self.rows[KIND_OF[type(record)], record.id] = record
+        self.papers.committed(batch)
         self.check()
 
     def _check_task(self, task: Task) -> None:
@@ -169,6 +172,9 @@ class Truth:
         if len(attempts) != task.attempts:
             self.violated(f"I4: a task counts {task.attempts} attempts of {len(attempts)}")
         completed = [each for each in attempts if each.status is AttemptStatus.COMPLETED]
+        for attempt in attempts:
+            if attempt.status is AttemptStatus.COMPLETED or attempt.cause is Cause.ERROR:
+                self.papers.reckon(attempt.id)
         for attempt in completed:
             if self.done.get(attempt.id, b"\0") != attempt.result:
                 self.violated("I7: an attempt has a result that nobody made")
@@ -237,6 +243,7 @@ class _WatchedSink:
         await self.sink.progress(attempt_id, fraction, message)
 
     async def output(self, attempt_id: str, stream: str, data: bytes) -> None:
+        self.truth.papers.wrote(attempt_id, stream, data)
         await self.sink.output(attempt_id, stream, data)
 
     async def ended(self, attempt_id: str, ended: Ended) -> None:
