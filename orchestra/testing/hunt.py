@@ -1,4 +1,4 @@
-"""Looking for an exhibit of the museum: by schedules of the core, or by simulations of the whole where it lies around the core."""
+"""Looking for an exhibit, or for what a removed rule lets happen: by schedules of the core, or by simulations of the whole."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import attrs
 
 from orchestra.testing.museum import EXHIBITS, on_show
+from orchestra.testing.removed_rules import AROUND, removed
 
 IN_TIME = "its end in time"
 """Who notices in a simulation what no invariant names: all work has to end within an hour of its clock."""
@@ -36,6 +37,17 @@ def found(name: str, seeds: int) -> Found | None:
 def is_well(name: str, seed: int) -> bool:
     """Whether the seed finds nothing when the exhibit is not let in."""
     return (_around if EXHIBITS[name].around else _inside)(seed, 1) is None
+
+
+def missed(rule: str, seeds: int) -> Found | None:
+    """Take a rule out and look for that, by so many seeds from 1 on; None when nobody misses it."""
+    with removed(rule):
+        return _around(1, seeds) if rule in AROUND else _inside(1, seeds)
+
+
+def is_kept(rule: str, seed: int) -> bool:
+    """Whether the seed finds nothing when the rule is in its place."""
+    return (_around if rule in AROUND else _inside)(seed, 1) is None
 
 
 def _inside(first: int, seeds: int) -> Found | None:

@@ -36,7 +36,7 @@ FINDERS = {
     "number_used_again": "I5",
     "dropped_result": IN_TIME,
     "connection_not_restored": IN_TIME,
-    "swallowed_failure": "I9",
+    "swallowed_failure": "I20",
     "told_before_kept": IN_TIME,
     "remote_error_and_running": "I3",
     "cancelled_completes": TABLE,

@@ -10,9 +10,9 @@ from random import Random
 import pytest
 
 from orchestra.testing.diagram import drawn
+from orchestra.testing.hunt import is_kept, missed
 from orchestra.testing.removed_rules import RULES, removed
 from orchestra.testing.schedules import FAULTS, Knobs, Violated, campaign, draw, play, run
-from orchestra.testing.schedules.campaign import chunk
 
 pytestmark = pytest.mark.aside
 
@@ -70,10 +70,9 @@ def test_the_same_seed_is_the_same_story_whatever_hashing_does() -> None:
 
 @pytest.mark.parametrize("name", list(RULES))
 def test_a_rule_that_is_taken_out_is_missed(name: str) -> None:
-    with removed(name):
-        tally = chunk(1, HUNTED)
-    assert tally.broken, f"{HUNTED} schedules did not miss {name}"
-    assert chunk(tally.broken[0].seed, 1).broken == (), "with the rule back, all is well"
+    noticed = missed(name, HUNTED)
+    assert noticed is not None, f"{HUNTED} schedules did not miss {name}"
+    assert is_kept(name, noticed.seed), "with the rule back, all is well"
 
 
 def test_a_violation_names_the_seed_the_line_that_replays_it_and_has_a_diagram() -> None:

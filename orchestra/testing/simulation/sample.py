@@ -12,6 +12,7 @@ from orchestra.app import App
 from orchestra.calls import TaskFunction
 from orchestra.engines.context import Context
 from orchestra.errors import Rejected, Unavailable
+from orchestra.lone_errors import ungrouped
 from orchestra.ports import Moved
 from orchestra.testing.simulation.simulation import Simulation
 
@@ -88,6 +89,10 @@ class Scenario:
 
     async def __call__(self, sim: Simulation) -> None:
         """Some of the jobs, drawn by the simulation's seed; each is checked when it has ended."""
+        async with ungrouped():
+            await self._play(sim)
+
+    async def _play(self, sim: Simulation) -> None:
         async with anyio.create_task_group() as group:
             if sim.rng.random() < WATCHED:
                 group.start_soon(_watch, sim)
