@@ -46,18 +46,12 @@ def retry(tx: Transaction, command: RetryTask) -> TaskChanged:
         raise Conflict(
             "the task was skipped", where="task_id", remedy="retry the tasks that it comes after"
         )
-    verdict = _verdict(tx, task)
-    if verdict == "never":
-        raise Conflict(
-            "what the task comes after did not complete",
-            where="task_id",
-            remedy="retry the tasks that it comes after, and then this one",
-        )
+    waits = _waits(tx, task)
     if job.status in JOB_FINAL and task.status in _REVIVABLE:
         tx.move(job, Verb.REVIVE, ended_at_ms=None, counts=(), grace_ms=None)
     task = tx.move(
         task,
-        Verb.HOLD if verdict == "wait" else Verb.REVIVE,
+        Verb.HOLD if waits else Verb.REVIVE,
         queued_at_ms=tx.now_ms,
         ended_at_ms=None,
         failures=0,
@@ -67,9 +61,21 @@ def retry(tx: Transaction, command: RetryTask) -> TaskChanged:
     return TaskChanged(task.id, task.status)
 
 
-def _verdict(tx: Transaction, task: Task) -> str:
-    """Whether what it comes after allows a task that has ended to be tried again; one whose stage could not be read finds out later."""
+def _waits(tx: Transaction, task: Task) -> bool:
+    """
+    Whether a task that is tried again has to wait for what it comes after. One whose stage could not be read does not.
+
+    Raises:
+        Conflict: It comes after something that did not complete.
+    """
     stage = tx.find(Stage, task.stage_id)
     if stage is None or task.status not in _REVIVABLE:
-        return "go"
-    return verdict_of(tx.state, stage, task.position - stage.first)
+        return False
+    verdict = verdict_of(tx.state, stage, task.position - stage.first)
+    if verdict == "never":
+        raise Conflict(
+            "what the task comes after did not complete",
+            where="task_id",
+            remedy="retry the tasks that it comes after, and then this one",
+        )
+    return verdict == "wait"

@@ -5,14 +5,13 @@ from __future__ import annotations
 import pytest
 
 from orchestra.errors import NotFound
-from orchestra.statemachine import limits, load, next_deadline
+from orchestra.statemachine import leases, limits, load, next_deadline
 from orchestra.statemachine.commands import (
     LeaveWorker,
     PauseWorker,
     Reconfigure,
     StageDraft,
 )
-from orchestra.statemachine.index import DEADLINES_MIN
 from orchestra.statemachine.queries import GetJob, GetTask, ListTasks, ListWorkers
 from orchestra.statemachine.records import Rung, Span
 from orchestra.statemachine.replies import WorkerView
@@ -129,7 +128,10 @@ def test_the_time_limit_of_what_left_memory_is_nothing() -> None:
         core.ask(GetJob("1"))
 
 
-def test_deadlines_of_what_has_ended_do_not_stay_until_they_would_have_come() -> None:
+def test_deadlines_of_what_has_ended_do_not_stay_until_they_would_have_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(leases, "DEADLINES_MIN", 3)
     core = Core()
     joined = core.join(slots=4)
     waits = StageDraft("b", "another", queue_ms_max=20 * HOUR_MS)
@@ -139,22 +141,28 @@ def test_deadlines_of_what_has_ended_do_not_stay_until_they_would_have_come() ->
             core.report(order.attempt_id, Happening.RUNNING)
             core.report(order.attempt_id)
     core.submit(waits)
+    core.now_ms += 5_000
+    core.beat(joined)
+    core.submit(StageDraft("c", "another", queue_ms_max=3_000))
     core.submit(StageDraft("a", "app", run_ms_max=10_000))
     core.report(core.held()[0].attempt_id, Happening.RUNNING)
     index, kept = core.state.index, core.held()
     assert sum(kind == "attempt" for _, kind, _ in index.deadlines) == 121
-    index.deadlines_max = 100
+    index.deadlines_max = len(index.deadlines)
+    next_deadline(core.state)
+    assert len(index.deadlines) == index.deadlines_max, "so many are allowed"
+    index.deadlines_max -= 1
     due_ms = next_deadline(core.state)
-    assert due_ms == core.now_ms + limits.LEASE_MS, "that of the worker is the first still"
+    assert due_ms == core.now_ms + 3_000, "the first, and not that of the worker which was heard"
     assert {kind for _, kind, _ in index.deadlines} == {"attempt", "job", "task", "worker"}
     assert sum(kind == "attempt" for _, kind, _ in index.deadlines) == 1
-    assert index.deadlines_max == DEADLINES_MIN
+    assert index.deadlines_max == 2 * len(index.deadlines)
     for _ in range(5):
         core.advance(2_000)
         core.beat(joined, kept[0].attempt_id)
     core.advance(limits.LEASE_MS)
     core.beat(joined, kept[0].attempt_id)
-    (attempt,) = core.ask(GetTask("32.1")).attempts
+    (attempt,) = core.ask(GetTask("33.1")).attempts
     assert attempt.rung == Rung.ASKED, "what runs for too long is stopped at its time"
 
 

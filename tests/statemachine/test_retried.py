@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from orchestra.errors import Conflict
+from orchestra.statemachine import load
 from orchestra.statemachine.commands import CancelJob, CancelTask, RetryTask, StageDraft
 from orchestra.statemachine.ids import task_id
 from orchestra.statemachine.queries import GetJob, GetTask, ListTasks
-from orchestra.statemachine.records import Cause, Span, Task
+from orchestra.statemachine.records import Cause, Span, Stage, Task
+from orchestra.statemachine.reports import Happening
 from orchestra.testing.core import Core
 
 
@@ -51,3 +53,23 @@ def test_what_comes_after_cancelled_tasks_is_not_tried_again_without_them(edge: 
     core.run_all()
     assert statuses(core) == ["completed", "completed", "completed", "cancelled"]
     assert core.apply(RetryTask(task_id(job.job_id, 4))).status == "queued"
+
+
+def test_what_has_not_failed_is_not_tried_again_whatever_it_waits_for() -> None:
+    core = Core()
+    core.join()
+    job = core.submit(StageDraft("a", "app"), StageDraft("b", "app", after=("a",)))
+    for position, status in ((1, "leased"), (2, "waiting")):
+        with pytest.raises(Conflict, match=f"the task is {status}, so it can not revive"):
+            core.apply(RetryTask(task_id(job.job_id, position)))
+
+
+def test_a_failed_task_whose_stage_could_not_be_read_is_tried_again() -> None:
+    core = Core()
+    core.join()
+    job = core.submit(StageDraft("a", "app"))
+    core.report(core.held()[0].attempt_id, Happening.FAILED)
+    rows = [row for rows in core.state.rows.values() for row in rows.values()]
+    core.state = load([row for row in rows if not isinstance(row, Stage)], core.now_ms)
+    core.checked = False
+    assert core.apply(RetryTask(task_id(job.job_id, 1))).status == "queued"
