@@ -16,7 +16,8 @@ from orchestra.dialects.job_runner import job_runner
 from orchestra.engines.paths import kind_at
 from orchestra.ports import Story
 from orchestra.runtime.orchestrator import Orchestrator
-from orchestra.statemachine.commands import JoinWorker
+from orchestra.statemachine import limits
+from orchestra.statemachine.commands import JoinWorker, Reconfigure
 from orchestra.statemachine.reports import AttemptReport, AttemptsReported, Happening, Heartbeat
 from orchestra.storage.memory import MemoryStore
 from orchestra.transports.http import http_app
@@ -119,6 +120,8 @@ async def test_thousands_of_requests_that_are_not_right(tmp_path: Path) -> None:
             async def send(call: str, body: bytes) -> httpx.Response:
                 return await client.post(call, content=body, headers=JSON)
 
+            # However long the thousands take, the worker stays.
+            await asker.ask(Reconfigure(lease_ms=limits.DAY_MS))
             joined = await asker.ask(JoinWorker("right", "session", 2, ("process",)))
             start = {"worker_id": "right", "command": "bash", "path": "count.sh"}
             reply = await send("/start", json.dumps(start).encode())
