@@ -60,7 +60,13 @@ async def requeue_everything(orchestrator: Orchestrator) -> None:
 
 
 def take_late(tx: Transaction, attempt: Attempt, report: AttemptReport) -> str:
-    """In place of keeping a late result as evidence: it is taken for the attempt that is live now."""
+    """
+    In place of keeping a late result as evidence: it is taken for the attempt that is live now.
+
+    A late stop is not: the next attempt would be ended by it, whose own late stop would end the next one, and so on without end.
+    """
+    if report.happening != "completed":
+        return "the attempt is over"
     task = tx.get(Task, attempt.task_id)
     live = tx.get(Attempt, ids.attempt_id(task.id, task.attempts))
     if live.status not in lifecycles.ATTEMPT_FINAL:
