@@ -7,8 +7,10 @@ import attrs
 from orchestra.statemachine import limits
 from orchestra.statemachine.bounds import check_range
 from orchestra.statemachine.commands import Reconfigure
-from orchestra.statemachine.records import evolve
+from orchestra.statemachine.lifecycles import WorkerStatus
+from orchestra.statemachine.records import Worker, evolve
 from orchestra.statemachine.replies import SettingsChanged
+from orchestra.statemachine.state import State
 from orchestra.statemachine.transaction import Transaction
 
 _BOUNDS = {
@@ -23,7 +25,9 @@ _BOUNDS = {
 
 def reconfigure(tx: Transaction, command: Reconfigure) -> SettingsChanged:
     """
-    Change settings. A lease that was granted is kept to: one that is made shorter counts for nobody before the former one has passed.
+    Change settings.
+
+    A lease that was granted is kept to: where workers are, one that is made shorter counts for nobody before the former one has passed.
 
     Raises:
         Malformed: One is out of bounds, or a lease would not outlast two heartbeats.
@@ -33,10 +37,17 @@ def reconfigure(tx: Transaction, command: Reconfigure) -> SettingsChanged:
         check_range(value, *_BOUNDS[name], name)
     settings = evolve(tx.settings, **given)
     check_range(settings.lease_ms, 2 * settings.heartbeat_ms, limits.DAY_MS, "lease_ms")
-    if settings.lease_ms < tx.settings.lease_ms:
+    if settings.lease_ms < tx.settings.lease_ms and _anybody_was_promised(tx.state):
         # Who was heard last may not have been told yet, and works as long as it was promised; also after a restart of ours.
         until_ms = max(settings.promised_until_ms, tx.now_ms + tx.settings.lease_ms)
         settings = evolve(settings, promised_until_ms=until_ms)
     if settings != tx.settings:
         tx.put(settings)
     return SettingsChanged(settings)
+
+
+def _anybody_was_promised(state: State) -> bool:
+    return any(
+        worker.status in (WorkerStatus.ONLINE, WorkerStatus.REPLACED)
+        for worker in state.each(Worker)
+    )

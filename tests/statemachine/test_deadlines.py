@@ -200,8 +200,34 @@ def test_a_lease_that_is_made_shorter_ends_for_nobody_before_the_one_that_was_pr
     assert [worker.status for worker in workers(core)] == ["lost", "lost"]
 
 
+def test_a_lease_that_is_made_shorter_counts_at_once_where_nobody_was_promised_the_former_one() -> (
+    None
+):
+    core = Core()
+    left, _lost = core.join("w1"), core.join("w2")
+    core.apply(LeaveWorker(left.worker_id, left.incarnation))
+    core.advance(limits.LEASE_MS)
+    assert [worker.status for worker in workers(core)] == ["left", "lost"]
+    core.apply(Reconfigure(lease_ms=1_500, heartbeat_ms=500))
+    core.join("w3")
+    core.advance(1_500)
+    assert [worker.status for worker in workers(core)] == ["left", "lost", "lost"]
+
+
+def test_a_worker_whose_name_was_taken_was_promised_the_former_lease_too() -> None:
+    core = Core()
+    core.join("w1", session="s1")
+    second = core.join("w1", session="s2")
+    core.apply(LeaveWorker(second.worker_id, second.incarnation))
+    assert [worker.status for worker in workers(core)] == ["replaced", "left"]
+    core.apply(Reconfigure(lease_ms=1_500, heartbeat_ms=500))
+    assert core.state.settings.promised_until_ms == core.now_ms + limits.LEASE_MS
+
+
 def test_a_lease_that_is_made_longer_promises_nothing_of_the_former_one() -> None:
     core = Core()
+    core.join()
+    core.apply(Reconfigure(lease_ms=limits.LEASE_MS))
     core.apply(Reconfigure(lease_ms=HOUR_MS))
     assert core.state.settings.promised_until_ms == 0
     core.apply(Reconfigure(lease_ms=limits.LEASE_MS))
