@@ -25,6 +25,7 @@ ORDER = (
     "simulate",
     "power-loss",
     "chaos",
+    "soak",
     "fuzz",
     "fuzz-guided",
     "sockets",

@@ -24,6 +24,8 @@ from orchestra.statemachine.transaction import Transaction
 from orchestra.storage.sqlite import SqliteStore
 
 LATE_S = 0.5
+HOARDED = 20_000
+"""Bytes."""
 
 
 class LateStore(SqliteStore):
@@ -82,6 +84,18 @@ def break_adoption() -> None:
     compose._bury_embedded = requeue_everything
 
 
+def break_letting_go() -> None:
+    """A little of every batch is kept for good."""
+    kept: list[bytes] = []
+    commit = SqliteStore.commit
+
+    async def hoard(store: SqliteStore, batch: Batch) -> None:
+        kept.append(bytes(HOARDED))
+        await commit(store, batch)
+
+    SqliteStore.commit = hoard
+
+
 def break_clock() -> None:
     SteadyClock.not_before = lambda self, at_ms: None  # noqa: ARG005  # whatever was stored later
 
@@ -95,6 +109,7 @@ LAWS: Mapping[str, Callable[[], None]] = {
     "adopt what runs": break_adoption,
     "fence late results": break_fence,
     "never go back in time": break_clock,
+    "let go of what is stored": break_letting_go,
 }
 
 

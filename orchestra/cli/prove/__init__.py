@@ -46,6 +46,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "chaos",
             "Kill, freeze, cut off and starve real servers and workers, and hold what clients were told against the store.",
         ),
+        "soak": (
+            "soak",
+            "Keep a real server and real workers at steady work, and see that none of them takes more and more of the machine.",
+        ),
         "linearizability": (
             "linearizability",
             "Have many clients ask a real server that is killed, and look for an order that explains every answer.",
