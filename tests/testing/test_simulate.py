@@ -68,7 +68,7 @@ def add(one: int, other: int) -> int:
     return one + other
 
 
-@simulate(app, workers=3, faults=faults.ALL, examples=60)
+@simulate(app, workers=3, faults=faults.ALL, examples=40)
 async def test_every_frame_once(sim: Simulation) -> None:
     job = await sim.submit(render.map(range(20)))
     await sim.until(job.done, within="2d")
@@ -182,10 +182,10 @@ def test_a_fault_or_a_plan_that_is_none_is_refused() -> None:
 
 
 def test_no_simulation_breaks_an_invariant() -> None:
-    *_, tally = campaign(100)
+    *_, tally = campaign(75)
     assert tally.broken == ()
-    assert (tally.simulations, tally.twice) == (100, 4)
-    assert tally.troubles > 100
+    assert (tally.simulations, tally.twice) == (75, 3)
+    assert tally.troubles > 75
     assert tally.commits > 1_000
 
 
@@ -213,10 +213,10 @@ def test_the_same_seed_is_the_same_story_whatever_hashing_does() -> None:
     script = (
         "from orchestra.testing.simulation.campaign import play_seed\n"
         "stores = ('memory', 'sqlite')\n"
-        "print([play_seed(seed, store)[1].digest for seed in range(1, 5) for store in stores])"
+        "print([play_seed(seed, store)[1].digest for seed in (1, 2) for store in stores])"
     )
     said: set[str] = set()
-    for salt in ("0", "1", "2"):
+    for salt in ("0", "1"):  # besides this process' own, below
         done = subprocess.run(
             [sys.executable, "-c", script],
             env={**os.environ, "PYTHONHASHSEED": salt},
@@ -227,7 +227,7 @@ def test_the_same_seed_is_the_same_story_whatever_hashing_does() -> None:
         said.add(done.stdout)
         assert "never awaited" not in done.stderr
     assert len(said) == 1
-    again = [play_seed(seed, store)[1].digest for seed in range(1, 5) for store in STORES]
+    again = [play_seed(seed, store)[1].digest for seed in (1, 2) for store in STORES]
     assert said == {f"{again}\n"}
     assert play_seed(1)[1].digest != play_seed(2)[1].digest
 
