@@ -61,6 +61,15 @@ def test_entries_add_up_by_kind_and_tell_their_commits() -> None:
     assert played_on([ENTRY, drain, ENTRY]) == "0123abc (2), unknown (1)"
 
 
+def test_seconds_are_kept_to_the_millisecond(tmp_path: Path) -> None:
+    path = tmp_path / "chaos.jsonl"
+    tally = Tally(1, {"until the return": [0.12345678]})
+    Ledger(path).add(attrs.evolve(ENTRY, took_s=1.23456, tally=tally))
+    found = Ledger(path).find("cut", 7, 50, 2_000)
+    assert found is not None
+    assert (found.took_s, found.tally.recoveries_s) == (1.235, {"until the return": [0.123]})
+
+
 def test_a_torn_last_line_is_taken_out_and_any_other_is_named(tmp_path: Path) -> None:
     path = tmp_path / "chaos.jsonl"
     Ledger(path).add(ENTRY)

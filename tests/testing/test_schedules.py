@@ -12,7 +12,7 @@ import pytest
 from orchestra.testing.diagram import drawn
 from orchestra.testing.hunt import is_kept, missed
 from orchestra.testing.removed_rules import RULES, removed
-from orchestra.testing.schedules import FAULTS, Knobs, Violated, campaign, draw, play, run
+from orchestra.testing.schedules import FAULTS, Knobs, Violated, campaign, chunk, draw, play, run
 
 pytestmark = pytest.mark.aside
 
@@ -35,9 +35,10 @@ def test_no_schedule_breaks_an_invariant_and_nearly_every_row_of_the_tables_is_t
     }
 
 
-def test_processes_share_the_schedules_and_find_the_same() -> None:
-    *_, alone = campaign(600, seed=7)
-    *_, shared = campaign(600, seed=7, processes=2)
+def test_processes_share_the_schedules_and_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[chunk.__module__], "CHUNK", 25)
+    *_, alone = campaign(110, seed=7)
+    *_, shared = campaign(110, seed=7, processes=2)
     assert shared.cpu_s > 0
     assert (shared.steps, shared.commits, shared.simulated_ms, shared.taken) == (
         alone.steps,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -12,6 +13,12 @@ from orchestra.testing.proof_page import Evidence, write
 
 Write = Annotated[
     str | None, Parameter(help="The page to put the result on, such as docs/proof.md.")
+]
+Ledger = Annotated[
+    Path | None,
+    Parameter(
+        help="Keep there which seeds were played and what they came to, and play what is not there yet."
+    ),
 ]
 Json = Annotated[bool, Parameter(help="The result as JSON.")]
 

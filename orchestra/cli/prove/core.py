@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-import time
 from collections import deque
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from orchestra.cli import exits, speech
-from orchestra.cli.prove.concluding import Json, Write, conclude
+from orchestra.cli.prove.concluding import Json, Ledger, Write, conclude
 from orchestra.errors import Malformed
 from orchestra.testing.diagram import drawn
-from orchestra.testing.proof_page import Evidence
+from orchestra.testing.proof_page import Evidence, commit_of
 from orchestra.testing.schedules import Broken, Tally, campaign, play
+from orchestra.testing.seed_ledger import SeedLedger
 
 SCHEDULES_MAX = 1_000_000_000
 PROCESSES_MAX = 1_024
@@ -29,6 +30,7 @@ def core(
         int | None, Parameter(help="How many at the same time. [default: one for each cpu]")
     ] = None,
     diagram: Annotated[bool, Parameter(help="Show what happened in it, for one schedule.")] = False,
+    ledger: Ledger = None,
     write: Write = None,
     json: Json = False,
 ) -> int:
@@ -37,6 +39,7 @@ def core(
 
     Workers, people and an orchestrator meet over a net that loses, doubles, delays and cuts; they crash, freeze, stall and fail to commit,
     drawn from a seed. Then all heals, and everything that was accepted has to end as it should. A violation is shown with its diagram.
+    A long campaign that is cut off goes on with the same ledger.
     """
     for name, number, most in (
         ("--schedules", schedules, SCHEDULES_MAX),
@@ -48,10 +51,11 @@ def core(
         if schedules != 1:
             raise Malformed("a diagram is of one schedule: add --schedules 1", where="--diagram")
         return _shown(seed)
-    began_s = time.monotonic()
+    kept = SeedLedger(Tally(), "core", ledger, commit_of(Path.cwd()))
     processes = processes or os.cpu_count() or 1
-    tally = deque(campaign(schedules, seed=seed, processes=processes), maxlen=1)[0]
-    evidence = _evidence(tally, seed, time.monotonic() - began_s)
+    tallies = campaign(schedules, seed=seed, processes=processes, ledger=kept)
+    tally = deque(tallies, maxlen=1)[0]
+    evidence = _evidence(tally, seed, kept.commits)
     if tally.broken and not json:
         _show(tally.broken[0])
     return conclude(evidence, proved=not tally.broken, page=write, json=json)
@@ -71,16 +75,18 @@ def _show(broken: Broken) -> None:
     speech.put(speech.clean(broken.why if violation is None else str(violation)))
 
 
-def _evidence(tally: Tally, seed: int, seconds: float) -> Evidence:
+def _evidence(tally: Tally, seed: int, commits: str) -> Evidence:
     hours = tally.simulated_ms / HOUR_MS
+    cpu_s = max(tally.cpu_s, 1e-9)
     never = tally.never_taken
     figures = (
         ("schedules", f"{tally.schedules:,}, of which {tally.twice:,} were played twice"),
         ("steps of the core", f"{tally.steps:,}"),
         ("commits", f"{tally.commits:,}"),
         ("simulated time", f"{hours:,.0f} h"),
-        ("rate", f"{tally.schedules / seconds:,.0f} schedules/s"),
-        ("simulated hours per CPU hour", f"{hours * 3_600 / max(tally.cpu_s, 1e-9):,.0f}"),
+        ("rate of one processor", f"{tally.schedules / cpu_s:,.0f} schedules/s"),
+        ("simulated hours per CPU hour", f"{hours * 3_600 / cpu_s:,.0f}"),
+        ("commits, with how many schedules of each", commits),
         ("rows of the tables never taken", ", ".join(never) or "none"),
         ("violations", f"{len(tally.broken)}"),
     )

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Generator
 from contextlib import closing
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from orchestra.cli import exits, speech
-from orchestra.cli.prove.concluding import Json, Write, conclude
+from orchestra.cli.prove.concluding import Json, Ledger, Write, conclude
 from orchestra.errors import Malformed
 from orchestra.statemachine.values import value
 from orchestra.testing.diagram import drawn
-from orchestra.testing.proof_page import Evidence
+from orchestra.testing.proof_page import Evidence, commit_of
+from orchestra.testing.seed_ledger import SeedLedger
 from orchestra.testing.simulation.campaign import Tally, campaign, play_seed
 from orchestra.testing.simulation.plan import Backend, Keeping
 from orchestra.testing.simulation.simulation import Failed
@@ -33,6 +34,12 @@ class _Chosen:
 
     store: Keeping | None
     backend: Backend
+
+    @property
+    def name(self) -> str:
+        """Of its section on a page: ``store`` is the one of all simulations, if it is not drawn."""
+        kept = f"-{self.store}" if self.store else ""
+        return f"simulate{kept}" + (f"-{self.backend}" if self.backend != "asyncio" else "")
 
 
 def simulate(
@@ -52,6 +59,7 @@ def simulate(
         Backend, Parameter(help="On whose event loops everything runs.")
     ] = "asyncio",
     diagram: Annotated[bool, Parameter(help="Show what happened, for one simulation.")] = False,
+    ledger: Ledger = None,
     write: Write = None,
     json: Json = False,
 ) -> int:
@@ -60,6 +68,7 @@ def simulate(
 
     Server, workers, client and the bytes between them are the real ones. Processes are killed and frozen, machines lose their power, the
     net is cut one way, the disk fails and fills up, clocks are set. Then all heals, and everything that was accepted has to end, once.
+    A long campaign that is cut off goes on with the same ledger.
     """
     for name, number, most in (
         ("--simulations", simulations, SIMULATIONS_MAX),
@@ -72,17 +81,22 @@ def simulate(
     chosen = _Chosen(store, backend)
     if diagram:
         return _shown(seed, chosen)
-    began_s = time.monotonic()
-    processes = processes or os.cpu_count() or 1
-    tally = played(
-        campaign(simulations, seed=seed, processes=processes, store=store, backend=backend)
+    kept = SeedLedger(Tally(), chosen.name, ledger, commit_of(Path.cwd()))
+    tallies = campaign(
+        simulations,
+        seed=seed,
+        processes=processes or os.cpu_count() or 1,
+        store=store,
+        backend=backend,
+        ledger=kept,
     )
+    tally = played(tallies)
     if tally.broken and not json:
         broken = tally.broken[0]
         _shown(broken.seed, chosen)
         speech.put(f"{speech.clean(broken.why)}\nsee it again:")
         speech.put(f"{_called(broken.seed, 1, chosen)} --diagram")
-    evidence = _evidence(tally, seed, time.monotonic() - began_s, chosen)
+    evidence = _evidence(tally, seed, chosen, kept.commits)
     return conclude(evidence, proved=not tally.broken, page=write, json=json)
 
 
@@ -122,16 +136,18 @@ def _shown(seed: int, chosen: _Chosen) -> int:
     return exits.OK
 
 
-def _evidence(tally: Tally, seed: int, seconds: float, chosen: _Chosen) -> Evidence:
+def _evidence(tally: Tally, seed: int, chosen: _Chosen, commits: str) -> Evidence:
     hours = tally.simulated_ms / HOUR_MS
+    cpu_s = max(tally.cpu_s, 1e-9)
     figures = (
         ("simulations", f"{tally.simulations:,}, of which {tally.twice:,} were played twice"),
         ("troubles", f"{tally.troubles:,}"),
         ("commits", f"{tally.commits:,}"),
         ("callbacks of the event loop", f"{tally.callbacks:,}"),
         ("simulated time", f"{hours:,.0f} h"),
-        ("rate", f"{tally.simulations / seconds:,.1f} simulations/s"),
-        ("simulated hours per CPU hour", f"{hours * 3_600 / max(tally.cpu_s, 1e-9):,.0f}"),
+        ("rate of one processor", f"{tally.simulations / cpu_s:,.1f} simulations/s"),
+        ("simulated hours per CPU hour", f"{hours * 3_600 / cpu_s:,.0f}"),
+        ("commits, with how many simulations of each", commits),
         *_drive_figures(tally),
         ("violations", f"{len(tally.broken)}"),
     )
@@ -139,7 +155,7 @@ def _evidence(tally: Tally, seed: int, seconds: float, chosen: _Chosen) -> Evide
     real, trio = chosen.store == "sqlite", chosen.backend == "trio"
     whole = "The whole system with its real store" if real else "The whole system"
     return Evidence(
-        name="simulate" + "-sqlite" * real + "-trio" * trio,
+        name=chosen.name,
         title=f"{whole}, simulated on trio" if trio else f"{whole}, simulated",
         command=_called(seed, tally.simulations, chosen),
         figures=figures,

@@ -87,9 +87,19 @@ class Ledger:
         self._entries[entry.key] = entry
         if self._path is not None:
             with self._path.open("a") as file:
-                file.write(json.dumps(attrs.asdict(entry)) + "\n")
+                file.write(json.dumps(_written(entry)) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
+
+
+def _written(entry: Entry) -> dict[str, Any]:
+    """As it stands in the file: seconds to the millisecond, which is more than processes keep to."""
+    fields = attrs.asdict(attrs.evolve(entry, took_s=round(entry.took_s, 3)))
+    seconds = entry.tally.recoveries_s.items()
+    fields["tally"]["recoveries_s"] = {
+        what: [round(each, 3) for each in found] for what, found in seconds
+    }
+    return fields
 
 
 def _read(fields: dict[str, Any]) -> Entry:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 
 import attrs
 
 from orchestra.errors import Defect
 from orchestra.statemachine.lifecycles import TABLES
-from orchestra.testing.processes import pool_of
+from orchestra.testing.processes import in_pieces
 from orchestra.testing.schedules.run import Violated, run
+from orchestra.testing.seed_ledger import SeedLedger
 
 CHUNK = 500
 """Schedules that a process plays in one go: some seconds."""
@@ -117,26 +119,23 @@ def chunk(first: int, count: int) -> Tally:
     )
 
 
-def campaign(schedules: int, *, seed: int = 1, processes: int = 1) -> Iterator[Tally]:
+def campaign(
+    schedules: int, *, seed: int = 1, processes: int = 1, ledger: SeedLedger[Tally] | None = None
+) -> Generator[Tally]:
     """
     Play ``schedules`` schedules from ``seed`` on; yields the sum so far after every chunk, and ends after a chunk with a broken one.
 
-    With one process everything happens in the caller's.
+    What is on the ledger is not played again, and counts; a chunk without a broken one is put there.
     """
-    starts = range(seed, seed + schedules, CHUNK)
-    counts = [min(CHUNK, seed + schedules - first) for first in starts]
-    total = Tally()
-    if processes == 1:
-        for first, count in zip(starts, counts, strict=True):
-            total += chunk(first, count)
-            yield total
-            if total.broken:
-                return
-        return
-    with pool_of(processes) as pool:
-        for tally in pool.map(chunk, starts, counts):
+    ledger = ledger or SeedLedger(Tally())
+    pieces, total = ledger.left(seed, schedules, CHUNK), ledger.total
+    if not pieces:
+        yield total
+    with closing(in_pieces(chunk, pieces, processes)) as played:
+        for first, count, tally in played:
             total += tally
+            if not tally.broken:
+                ledger.add(first, count, tally)
             yield total
             if total.broken:
-                pool.shutdown(wait=True, cancel_futures=True)
                 return

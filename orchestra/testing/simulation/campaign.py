@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
+from contextlib import closing
+from functools import partial
 from random import Random
 
 import attrs
 
 from orchestra.testing import faults
-from orchestra.testing.processes import pool_of
+from orchestra.testing.processes import in_pieces
+from orchestra.testing.seed_ledger import SeedLedger
 from orchestra.testing.simulation.cluster import Shape
 from orchestra.testing.simulation.plan import Backend, Keeping, Plan, draw
 from orchestra.testing.simulation.sample import Scenario, sample_app
@@ -126,28 +129,24 @@ def campaign(
     processes: int = 1,
     store: Keeping | None = None,
     backend: Backend = "asyncio",
+    ledger: SeedLedger[Tally] | None = None,
 ) -> Generator[Tally]:
     """
     Play ``simulations`` simulations from ``seed`` on; yields the sum so far, and ends after a chunk with a broken one. Closing it gives up
     what has not begun.
+
+    What is on the ledger is not played again, and counts; a chunk without a broken one is put there.
     """
-    starts = range(seed, seed + simulations, CHUNK)
-    counts = [min(CHUNK, seed + simulations - first) for first in starts]
-    total = Tally()
-    if processes == 1:
-        for first, count in zip(starts, counts, strict=True):
-            total += chunk(first, count, store, backend)
-            yield total
-            if total.broken:
-                return
-        return
-    pool = pool_of(processes)
-    try:
-        chunks = len(starts)
-        for tally in pool.map(chunk, starts, counts, [store] * chunks, [backend] * chunks):
+    ledger = ledger or SeedLedger(Tally())
+    pieces, total = ledger.left(seed, simulations, CHUNK), ledger.total
+    if not pieces:
+        yield total
+    play_chunk = partial(chunk, store=store, backend=backend)
+    with closing(in_pieces(play_chunk, pieces, processes)) as played:
+        for first, count, tally in played:
             total += tally
+            if not tally.broken:
+                ledger.add(first, count, tally)
             yield total
             if total.broken:
                 return
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
