@@ -19,7 +19,7 @@ from orchestra.runtime.orchestrator import Orchestrator
 from orchestra.statemachine import attempts, ids, lifecycles
 from orchestra.statemachine.commands import LeaveWorker
 from orchestra.statemachine.records import Attempt, Task
-from orchestra.statemachine.reports import AttemptReport
+from orchestra.statemachine.reports import AttemptReport, Happening
 from orchestra.statemachine.transaction import Transaction
 from orchestra.storage.sqlite import SqliteStore
 
@@ -62,18 +62,23 @@ async def requeue_everything(orchestrator: Orchestrator) -> None:
 
 
 def take_late(tx: Transaction, attempt: Attempt, report: AttemptReport) -> str:
-    """
-    In place of keeping a late result as evidence: it is taken for the attempt that is live now.
-
-    A late stop is not: the next attempt would be ended by it, whose own late stop would end the next one, and so on without end.
-    """
-    if report.happening != "completed":
-        return "the attempt is over"
+    """In place of keeping a late result as evidence: it is taken for the attempt that is live now."""
     task = tx.get(Task, attempt.task_id)
     live = tx.get(Attempt, ids.attempt_id(task.id, task.attempts))
     if live.status not in lifecycles.ATTEMPT_FINAL:
         attempts._end(tx, live, report)
     return ""
+
+
+def take_late_completion(tx: Transaction, attempt: Attempt, report: AttemptReport) -> str:
+    """
+    The same, of what completed.
+
+    A late stop would end the next attempt, whose own late stop would end the one after it, and so on for as long as there are some.
+    """
+    if report.happening != Happening.COMPLETED:
+        return "the attempt is over"
+    return take_late(tx, attempt, report)
 
 
 def break_reply() -> None:
@@ -104,10 +109,15 @@ def break_fence() -> None:
     attempts._late = take_late
 
 
+def break_fence_of_completions() -> None:
+    attempts._late = take_late_completion
+
+
 LAWS: Mapping[str, Callable[[], None]] = {
     "reply after commit": break_reply,
     "adopt what runs": break_adoption,
     "fence late results": break_fence,
+    "fence late completions": break_fence_of_completions,
     "never go back in time": break_clock,
     "let go of what is stored": break_letting_go,
 }

@@ -190,8 +190,8 @@ def test_processes_that_are_left_are_found() -> None:
 
 def test_a_server_that_takes_late_results_is_found() -> None:
     # Tasks that outlast a freeze: one that is over at the thaw has no late result for the attempt that runs in its place.
-    long = {"long_s": 3.0, "long_part": 0.5}
-    broken = found(troubles.freeze, 5, server="fence late results", worker="patient", **long)
+    long = {"long_s": 3.0, "long_part": 0.5, "patience_s": 40}
+    broken = found(troubles.freeze, 5, server="fence late completions", worker="patient", **long)
     assert any("the result of task" in each for each in broken), broken
 
 

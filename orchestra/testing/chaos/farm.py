@@ -38,7 +38,8 @@ class Plan:
         open: How many tasks each client keeps open: some wait, so that whoever has room finds work.
         long_s: How long the tasks of some jobs last, in seconds; of the others parts of a second.
         long_part: How many of the jobs these are: few, so that whoever lost its worker finds room.
-        patience_s: How long it may take, after the last trouble, until everything has ended.
+        patience_s: How long it may take, after the last trouble, until everything has ended; and for how long anything is waited for
+            that has no bound of its own.
         lease_ms: A worker that was silent for so long loses its work.
         server: What is run as ``serve``.
         worker: What is run as ``worker``.
@@ -200,13 +201,18 @@ class Farm:
             lambda: all(
                 any(run.folder.startswith(f"{each.folder}/") for run in self.journal.runs)
                 for each in self.workers
-            )
+            ),
+            BOUND_S,
         )
 
-    async def until(self, met: Callable[[], bool], patience_s: float = BOUND_S) -> float:
-        """Read what is written down until a condition holds; the seconds it took. Raises TimeoutError."""
+    async def until(self, met: Callable[[], bool], patience_s: float | None = None) -> float:
+        """
+        Read what is written down until a condition holds; the seconds it took.
+
+        Raises TimeoutError after ``patience_s``, which is the plan's unless it is given.
+        """
         began_s = time.monotonic()
-        with anyio.fail_after(patience_s):
+        with anyio.fail_after(self.plan.patience_s if patience_s is None else patience_s):
             while True:
                 self.journal.read()
                 if met():
