@@ -87,7 +87,7 @@ def was_away(farm: Farm, tally: Tally, away_s: float) -> None:
 async def resumed(farm: Farm, tally: Tally, what: str, bound_s: float, since: Mark) -> float | None:
     """Wait until work is done and a client is answered; how long it took from the moment is a recovery, and returned."""
     try:
-        took_s = await farm.resumed_s(since, BOUND_S)
+        took_s = await farm.resumed_s(since, farm.plan.patience_s)
     except TimeoutError:
         took_s = None
     tally.recovered(what, took_s, bound_s)
