@@ -22,6 +22,9 @@ class OneLine(logging.Formatter):
 
 def log_to_stderr(level: str) -> None:
     """Send our records to stderr; those of libraries from warnings on."""
+    clean(
+        "\n"
+    )  # loads what escapes: a process without a free descriptor could not, and has to tell so
     handler = logging.StreamHandler()
     handler.setFormatter(OneLine())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

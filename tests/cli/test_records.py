@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import random
+import subprocess
+import sys
 
 from orchestra.cli.records import OneLine
 
@@ -34,6 +36,26 @@ def test_thousands_of_hostile_strings_are_one_line_each_without_a_control_byte()
         assert not [byte for byte in written if byte < 0x20 or byte == 0x7F], line
         assert len(line.splitlines()) == 1, line
         assert "\x9b" not in line
+
+
+def test_that_there_is_no_descriptor_left_is_told() -> None:
+    script = (
+        "import logging, os, resource\n"
+        "from orchestra.cli.records import log_to_stderr\n"
+        "log_to_stderr('info')\n"
+        "least = os.open(os.devnull, os.O_RDONLY)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (least, least))\n"
+        "try:\n"
+        "    open(os.devnull)\n"
+        "except OSError:\n"
+        "    logging.getLogger('orchestra').exception('none left')\n"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    (line,) = told.stderr.splitlines()
+    assert "none left" in line
+    assert line.endswith("Too many open files: '/dev/null'")
 
 
 def test_another_formatter_would_be_found_out() -> None:
