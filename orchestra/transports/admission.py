@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.config import Config as UvicornConfig
@@ -57,27 +58,59 @@ def descriptor_of(transport: asyncio.BaseTransport) -> int:
 
 
 class Admission:
-    """How many connections are open, in all and for each client address."""
+    """
+    How many connections are open, in all and for each client address, and which of them have not asked anything yet.
+
+    Where there is no room the one that has kept its first request to itself for longest makes room for a newcomer: whoever only
+    connects can not keep those out who ask, and they need not be told to come again, when they may find no room either.
+    """
 
     def __init__(self, connections_max: int, per_address_max: int) -> None:
         self._connections_max = connections_max
         self._per_address_max = per_address_max
         self._by_address: Counter[str] = Counter()
+        self._unheard: dict[object, Callable[[], None]] = {}
+        self._fitting = connections_max
+        """So many there are descriptors for, as far as is known. A low one does not tell that others are free: it was just given back."""
         self.count = 0
 
     def admit(self, address: str, descriptor: int = -1) -> bool:
         """Count a connection in, or refuse it. An admitted one is given back with `release`."""
-        if self.count >= self._connections_max or scarce(descriptor):
-            return False
         if self._by_address[address] >= self._per_address_max:
             return False
+        is_scarce = scarce(descriptor)
+        if is_scarce:
+            self._fitting = min(self.count, self._connections_max)
+        if self.count >= self._fitting and not self._make_room():
+            if is_scarce or self.count >= self._connections_max:
+                return False
+            # Something else has given descriptors back.
+            self._fitting = self.count + 1
         self.count += 1
         self._by_address[address] += 1
+        return True
+
+    def unheard(self, connection: object, end: Callable[[], None]) -> None:
+        """An admitted connection has not asked anything yet; ``end`` ends it at once, and it is released when it is gone."""
+        self._unheard[connection] = end
+
+    def heard(self, connection: object) -> None:
+        """A connection has asked, or is gone."""
+        self._unheard.pop(connection, None)
+
+    def _make_room(self) -> bool:
+        oldest = next(iter(self._unheard), None)
+        if oldest is None:
+            return False
+        end = self._unheard.pop(oldest)
+        end()
         return True
 
     def release(self, address: str) -> None:
         """Count a connection out."""
         self.count -= 1
+        if self.count <= self._fitting // 2:
+            self._fitting = self._connections_max
         self._by_address[address] -= 1
         if not self._by_address[address]:
             del self._by_address[address]

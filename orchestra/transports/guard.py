@@ -56,7 +56,9 @@ class GuardedHttp(H11Protocol):
             self._admitted = self._guard.admission.admit(self._address, descriptor)
         if not self._admitted:
             self._refuse(503, "too many connections")
-        elif self._held:
+            return
+        self._guard.admission.unheard(self, self.transport.abort)
+        if self._held:
             self._advance()
 
     def take_over(self, address: str) -> None:
@@ -68,6 +70,7 @@ class GuardedHttp(H11Protocol):
         """The connection is gone."""
         self.lost = True
         self._held = b""
+        self._guard.admission.heard(self)
         if self._admitted:
             self._admitted = False
             self._guard.admission.release(self._address)
@@ -93,6 +96,9 @@ class GuardedHttp(H11Protocol):
                 self._refuse(error.status, str(error))
                 return
             phase = self._framing.phase
+            if seen and self._fresh:
+                # A header is let through whole.
+                self._guard.admission.heard(self)
             if phase is not before:
                 self._since = self.loop.time()
                 self._window_bytes, self._window_paused = 0, False
@@ -234,7 +240,12 @@ class TlsGate(asyncio.Protocol):
             return
         task = asyncio.get_running_loop().create_task(self._shake(transport, address))
         self._guard.handshakes[transport] = task
-        task.add_done_callback(lambda _: self._guard.handshakes.pop(transport, None))
+        self._guard.admission.unheard(transport, task.cancel)
+        task.add_done_callback(lambda _: self._forget(transport))
+
+    def _forget(self, transport: asyncio.Transport) -> None:
+        self._guard.handshakes.pop(transport, None)
+        self._guard.admission.heard(transport)
 
     async def _shake(self, transport: asyncio.Transport, address: str) -> None:
         protocol = GuardedHttp(self._guard)

@@ -31,10 +31,11 @@ if TYPE_CHECKING:
 BACKLOG = 2_048
 """Connections that the system holds while the loop is busy."""
 
-ACCEPTED_AT_ONCE = 8
+ACCEPTED_AT_ONCE = 2
 """
 asyncio's loop accepts so many before it does anything else, and where the process may open no more files, it tries as often, with a
-traceback in the log for each: 2,048 took 9 s, longer than a lease. So few also leave the guard time to turn away whom there is no room for.
+traceback in the log for each, and then accepts nobody for a second: 2,048 took 9 s, longer than a lease. Four turns of the loop go by
+until who makes room is gone, and so few fit into what is spared meanwhile: of four at once some failed, of two none.
 """
 
 TICK_S_MAX = 1.0
