@@ -352,46 +352,6 @@ async def test_many_slow_ones_are_ended_a_few_at_a_time(monkeypatch: pytest.Monk
     assert max(looked_at.values()) == INSPECTED_AT_ONCE
 
 
-async def test_connections_are_bounded_in_all_and_for_each_address() -> None:
-    for limits in (
-        Limits(connections_max=5, stop_ms=100),
-        Limits(connections_per_address_max=5, stop_ms=100),
-    ):
-        config = Config(listen=Address("127.0.0.1", 0), limits=limits)
-        async with served(Echo(), config) as address:
-            kept = [await anyio.connect_tcp(address.host, address.port) for _ in range(5)]
-            for stream in kept:
-                await stream.send(GET + b"\r\n")
-                assert status_of(await read_answer(stream)) == 200
-            assert status_of(await exchange(address, b"")) == 503
-            await kept.pop().aclose()
-            with anyio.fail_after(PATIENCE_S):
-                while status_of(await exchange(address, GET + b"\r\n")) != 200:
-                    await anyio.lowlevel.checkpoint()
-            for stream in kept:
-                await stream.aclose()
-
-
-@pytest.mark.parametrize("begun", [b"", GET])
-async def test_who_has_not_asked_yet_makes_room_for_who_comes_later(begun: bytes) -> None:
-    """Five connections are all there may be: whoever holds them without a whole request keeps nobody out who asks."""
-    config = Config(listen=Address("127.0.0.1", 0), limits=Limits(connections_max=5, stop_ms=100))
-    async with served(Echo(), config) as address:
-        kept = await anyio.connect_tcp(address.host, address.port)
-        await kept.send(GET + b"\r\n")
-        assert status_of(await read_answer(kept)) == 200
-        silent = [await anyio.connect_tcp(address.host, address.port) for _ in range(4)]
-        for stream in silent:
-            await stream.send(begun or b"\r\n")
-        for _ in range(5):
-            assert status_of(await exchange(address, GET + b"\r\n")) == 200
-        assert await ended(silent[0], PATIENCE_S), "the oldest of them has gone"
-        await kept.send(GET + b"\r\n")
-        assert status_of(await read_answer(kept)) == 200
-        for stream in (kept, *silent):
-            await stream.aclose()
-
-
 async def test_who_does_not_read_an_answer_is_cut_off() -> None:
     app = Echo()
     async with served(app) as address:

@@ -264,32 +264,6 @@ async def test_tls_below_1_2_is_refused(tmp_path: Path, authority: trustme.CA) -
             )
 
 
-async def test_tls_connections_are_counted_before_they_shake_hands(
-    tmp_path: Path, authority: trustme.CA
-) -> None:
-    few = Limits(connections_max=3, first_byte_ms=60_000, stop_ms=100)
-    config = attrs.evolve(secured(tmp_path, authority), limits=few)
-    async with served(Echo(), config) as address:
-        kept = [await anyio.connect_tcp(address.host, address.port) for _ in range(3)]
-        with anyio.fail_after(PATIENCE_S):
-            kept.append(await anyio.connect_tcp(address.host, address.port))
-            assert await ended(kept.pop(0), 2), "who has been silent for longest makes room"
-        for stream in kept:
-            assert not await ended(stream, 0.1)
-        for stream in kept:
-            await stream.aclose()
-        trusting = ssl.create_default_context()
-        authority.configure_trust(trusting)
-        status = 0
-        with anyio.fail_after(PATIENCE_S):
-            while status != 200:
-                async with httpx.AsyncClient(verify=trusting) as client:
-                    try:
-                        status = (await client.get(f"https://{address}/health")).status_code
-                    except httpx.TransportError:
-                        continue
-
-
 @pytest.mark.parametrize("files", [("missing", "missing"), ("key.pem", "cert.pem"), ("x", "x")])
 async def test_unfit_tls_files_are_a_clear_error(
     tmp_path: Path, authority: trustme.CA, files: tuple[str, str]
