@@ -69,7 +69,7 @@ class Admission:
         self._connections_max = connections_max
         self._per_address_max = per_address_max
         self._by_address: Counter[str] = Counter()
-        self._unheard: dict[object, Callable[[], None]] = {}
+        self._unheard: dict[object, Callable[[], object]] = {}
         self._fitting = connections_max
         """So many there are descriptors for, as far as is known. A low one does not tell that others are free: it was just given back."""
         self.count = 0
@@ -90,7 +90,7 @@ class Admission:
         self._by_address[address] += 1
         return True
 
-    def unheard(self, connection: object, end: Callable[[], None]) -> None:
+    def unheard(self, connection: object, end: Callable[[], object]) -> None:
         """An admitted connection has not asked anything yet; ``end`` ends it at once, and it is released when it is gone."""
         self._unheard[connection] = end
 
