@@ -331,8 +331,7 @@ class Agent:
         session = self._session
         session.draining = True
         if session.standing is not Standing.REPLACED:
-            if self._asker is not None and not session.holdings.is_handed_in:
-                await self._membership.offer_nothing(self._asker)
+            await self._offer_nothing()
             await self._until(lambda: not session.holdings.running, self._drain_ms / 1_000)
             reason = "its worker is shutting down"
             self._act(session.holdings.stopped_all(Rung.TERM, Cause.CANCELLED, reason))
@@ -345,6 +344,20 @@ class Agent:
         await self._say_goodbye()
         group.cancel_scope.cancel()
 
+    async def _offer_nothing(self) -> None:
+        """
+        Be given no more work, also when none is here: some may be on its way, and a goodbye would make it lost instead of handed back.
+        """
+        with anyio.move_on_after(GOODBYE_S):
+            await self._introduced()
+            if self._asker is not None:
+                await self._membership.offer_nothing(self._asker)
+
+    async def _introduced(self) -> None:
+        """The orchestrator may have taken it in without its knowing yet, and would give it work until the lease runs out."""
+        if self._presenting:
+            await self._connected.wait()
+
     async def _until(self, met: Callable[[], bool], seconds: float) -> None:
         with anyio.move_on_after(seconds):
             while not met():
@@ -355,9 +368,7 @@ class Agent:
             # Saying that nothing is alive would be wrong; the lease runs out instead.
             log.error("%d attempts could not be ended in time", self._session.holdings.running)
             return
-        if self._presenting:
-            # The orchestrator may have taken it in without its knowing yet, and would give it work until the lease runs out.
-            with anyio.move_on_after(GOODBYE_S):
-                await self._connected.wait()
+        with anyio.move_on_after(GOODBYE_S):
+            await self._introduced()
         if self._asker is not None:
             await self._membership.leave(self._asker)

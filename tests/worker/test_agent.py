@@ -286,6 +286,22 @@ async def test_a_drain_hands_back_what_does_not_finish_in_time_and_it_is_no_loss
         assert "shutting down" in task.attempts[0].message
 
 
+async def test_work_that_is_on_its_way_to_a_worker_that_drains_is_handed_back_and_no_loss() -> None:
+    """Its order was given and has not come: what holds nothing must not just say goodbye."""
+    engine = ScriptedEngine()
+    async with farm() as it:
+        agent = await it.join(engine)
+        it.link.lose_pushes = True
+        job_id = await it.submit()
+        assert (await it.task(job_id)).status == "leased"
+        with anyio.fail_after(5):
+            await agent.drain()
+        assert engine.started == []
+        task = await it.task(job_id)
+        assert (task.status, task.losses) == ("queued", 0)
+        assert it.link.of(LeaveWorker)
+
+
 async def test_a_drain_before_the_answer_to_its_join_says_goodbye_too() -> None:
     async with farm() as it:
         it.link.hold_joins = anyio.Event()
