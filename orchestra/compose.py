@@ -8,6 +8,7 @@ import secrets
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -18,7 +19,7 @@ from orchestra.calls import TaskFunction
 from orchestra.client import Client
 from orchestra.dialect_ports import EMBEDDED, Maker, Staff, Staffed, dialects_for
 from orchestra.errors import Malformed
-from orchestra.ports import Engine, Store
+from orchestra.ports import Engine, Store, Testimony
 from orchestra.runtime.orchestrator import Orchestrator
 from orchestra.statemachine.commands import LeaveWorker, Reconfigure
 from orchestra.statemachine.records import Amounts
@@ -63,7 +64,7 @@ async def open_orchestrator(path: str | None) -> AsyncGenerator[Orchestrator]:
     """
     store = await open_store(path)
     try:
-        orchestrator = Orchestrator(store)
+        orchestrator = Orchestrator(store, testify=partial(_testify, path))
         async with _calm_collector(), anyio.create_task_group() as group:
             await group.start(orchestrator.run)
             await _bury_embedded(orchestrator)
@@ -74,6 +75,21 @@ async def open_orchestrator(path: str | None) -> AsyncGenerator[Orchestrator]:
     finally:
         with anyio.CancelScope(shield=True):
             await store.aclose()
+
+
+def _testify(data: str | None, testimony: Testimony) -> None:
+    """Keep what led to a bug of ours: without it nobody could say how it came about."""
+    if data is None:
+        LOG.critical("a bug of orchestra stopped it:\n%s", testimony.problem)
+        return
+    from orchestra.storage.testimony import keep_testimony
+
+    try:
+        path = keep_testimony(data, testimony)
+    except OSError as error:
+        LOG.critical("what led to a bug of orchestra could not be kept: %s", error)
+    else:
+        LOG.critical("a bug of orchestra stopped it; what led to it is in %s", path)
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from orchestra.statemachine.commands import Command
 from orchestra.statemachine.queries import Query
 from orchestra.statemachine.records import Cause, Record
 from orchestra.statemachine.replies import Order
+from orchestra.statemachine.step import Stimulus
 from orchestra.statemachine.story import Moved
 from orchestra.statemachine.values import value
 
@@ -48,6 +49,22 @@ class Batch:
     drops: tuple[tuple[str, str], ...] = ()
     story: Sequence[Moved] = ()
     logs: tuple[LogChunk, ...] = ()
+
+
+@value
+class Testimony:
+    """
+    What led to a bug of ours: from the rows that are stored, the same steps lead there again.
+
+    Args:
+        problem: The error, with its traceback and the story that it carries.
+        number: Of the last batch that is stored.
+        stimuli: What the core was given since, in order.
+    """
+
+    problem: str
+    number: int
+    stimuli: tuple[Stimulus, ...]
 
 
 @value

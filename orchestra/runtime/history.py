@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from orchestra.errors import Malformed, NotFound
-from orchestra.ports import Moved, Rows, Store, Story
+from orchestra.ports import Moved, Push, Rows, Store, Story, WatchStory
 from orchestra.statemachine import answer, ids, limits
 from orchestra.statemachine.answers import resolve_job, resolve_task
 from orchestra.statemachine.commands import (
@@ -58,6 +59,26 @@ class History:
             found += page
             after = page[-1].number
         return found
+
+    async def stored_then(
+        self, watch: WatchStory, until: int, coming: AsyncIterator[Push]
+    ) -> AsyncGenerator[Push]:
+        """
+        The stored moves that are watched for up to number ``until``, then what comes.
+
+        ``coming`` was opened before ``until`` was read, so that there is no gap and nothing comes twice.
+        """
+        after = watch.after
+        while after < until:
+            page = await self._store.story(Story(after, limits.PAGE_MAX, watch.job_id))
+            for moved in page:
+                if moved.number <= until and (not watch.kinds or moved.kind in watch.kinds):
+                    yield moved
+            if len(page) < limits.PAGE_MAX:
+                break
+            after = page[-1].number
+        async for push in coming:
+            yield push
 
     async def find_job(self, live: State, selector: str) -> str:
         """As `resolve_job`, for jobs that are not in memory too. Raises `NotFound`, `Malformed`."""

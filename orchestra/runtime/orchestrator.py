@@ -37,15 +37,19 @@ from orchestra.ports import (
     Seeds,
     Store,
     Story,
+    Testimony,
     Watch,
     WatchStory,
 )
 from orchestra.runtime.asks import Ask
+from orchestra.runtime.batches import fold
 from orchestra.runtime.clock import SteadyClock, SystemSeeds
 from orchestra.runtime.feed import Feed
 from orchestra.runtime.history import ABOUT_JOBS, History
 from orchestra.runtime.output import check_chunk
 from orchestra.runtime.principal import Principal
+from orchestra.runtime.promises import keep_promises
+from orchestra.runtime.testimony import testimony_of
 from orchestra.statemachine import (
     Outcome,
     State,
@@ -58,11 +62,9 @@ from orchestra.statemachine import (
 )
 from orchestra.statemachine.commands import Command, Tick
 from orchestra.statemachine.queries import ListJobs, Query
-from orchestra.statemachine.records import Record
 from orchestra.statemachine.replies import JobPage, Overview, ReportsAnswered
 from orchestra.statemachine.reports import AttemptsReported
 from orchestra.statemachine.state import recall
-from orchestra.statemachine.story import Entry, Told
 from orchestra.waiting import Bell, Waiter, waiter_kind
 
 R = TypeVar("R")
@@ -83,14 +85,23 @@ class Orchestrator:
         store: Where everything durable goes. The orchestrator is its only writer and does not close it.
         clock: Tells the time; by default a steady one.
         seeds: Draws randomness; by default from the operating system.
+        testify: Told what led to a bug of ours, before `run` raises it.
     """
 
     def __init__(
-        self, store: Store, *, clock: Clock | None = None, seeds: Seeds | None = None
+        self,
+        store: Store,
+        *,
+        clock: Clock | None = None,
+        seeds: Seeds | None = None,
+        testify: Callable[[Testimony], None] | None = None,
     ) -> None:
         self._store = store
         self._clock = clock or SteadyClock()
         self._seeds = seeds or SystemSeeds()
+        self._testify = testify
+        self._stimuli: list[Stimulus] = []
+        """What the core was given in this turn."""
         self._state = State()
         self._history = History(store)
         self._feed = Feed()
@@ -117,6 +128,7 @@ class Orchestrator:
         Raises:
             StoreTaken: Another orchestrator writes to the store; this one has stopped.
             StoreFailed: The store could not be read at the start.
+        Defect: A bug of ours broke a promise, which was not stored. Other exceptions of a bug come through as they are.
         """
         self._waiter = waiter_kind()
         await self._load()
@@ -126,6 +138,10 @@ class Orchestrator:
             while True:
                 await self._wait()
                 await self._turn()
+        except Exception as error:
+            if self._testify is not None and not isinstance(error, Unavailable):
+                self._testify(testimony_of(error, self._number, self._stimuli))
+            raise
         finally:
             self._running = False
             self._feed.shut_all()
@@ -183,7 +199,7 @@ class Orchestrator:
             return
         try:
             outcomes = self._stepped(asks)
-            batch = self._batch(outcomes, [chunk for ask in asks for chunk in ask.logs])
+            batch = self._folded(outcomes, asks)
         except MemoryError as error:
             # A step that was cut off leaves memory as nobody meant it: what is stored counts.
             self._load_again(asks, error)
@@ -194,48 +210,42 @@ class Orchestrator:
             if ask.query is not None:
                 ask.reply = self._answered(ask.query)
             ask.done.ring()
-        for _, outcome in outcomes:
+        for outcome in outcomes:
             if outcome.effects:
                 self._feed.give_orders(outcome.effects)
         if batch is not None:
             self._feed.tell(batch.story)
 
-    def _stepped(self, asks: list[Ask]) -> list[tuple[Ask | None, Outcome]]:
+    def _stepped(self, asks: list[Ask]) -> list[Outcome]:
         """Decide what is due and what is asked. Nothing of it is durable yet."""
+        self._stimuli.clear()
         now_ms = self._clock.now_ms()
-        outcomes: list[tuple[Ask | None, Outcome]] = []
+        outcomes: list[Outcome] = []
         due_ms = next_deadline(self._state)
         if due_ms is not None and max(due_ms, self._not_before_ms) <= now_ms:
-            tick = Stimulus(Tick(), now_ms, self._seeds.seed())
-            outcomes.append((None, step(self._state, tick)))
+            outcomes.append(self._step(Stimulus(Tick(), now_ms, self._seeds.seed())))
         for ask in asks:
             if ask.command is None:
                 continue
             if ask.recalled:
                 recall(self._state, ask.recalled)
             stimulus = Stimulus(ask.command, now_ms, self._seeds.seed(), ask.principal, ask.key)
-            outcome = step(self._state, stimulus)
+            outcome = self._step(stimulus)
             ask.reply = outcome.reply
-            outcomes.append((ask, outcome))
+            outcomes.append(outcome)
         return outcomes
 
-    def _batch(
-        self, outcomes: list[tuple[Ask | None, Outcome]], logs: list[LogChunk]
-    ) -> Batch | None:
-        """Fold outcomes together; the newest row of each id wins. None when there is nothing durable in them."""
-        puts: dict[tuple[str, str], Record] = {}
-        drops: dict[tuple[str, str], None] = {}
-        entries: list[Entry] = []
-        for _, outcome in outcomes:
-            puts.update(outcome.changes)
-            for dropped in outcome.drops:
-                puts.pop(dropped, None)
-                drops[dropped] = None
-            entries.extend(outcome.entries)
-        if not (puts or drops or entries or logs):
-            return None
-        story = Told(self._story_number + 1, entries)
-        return Batch(self._number + 1, tuple(puts.values()), tuple(drops), story, tuple(logs))
+    def _step(self, stimulus: Stimulus) -> Outcome:
+        self._stimuli.append(stimulus)
+        return step(self._state, stimulus)
+
+    def _folded(self, outcomes: list[Outcome], asks: list[Ask]) -> Batch | None:
+        """What has to be stored; None when nothing has. Raises `Defect` when it breaks a promise."""
+        logs = tuple(chunk for ask in asks for chunk in ask.logs)
+        batch = fold(outcomes, logs, self._number + 1, self._story_number + 1)
+        if batch is not None:
+            keep_promises(batch.puts, self._state, batch.story)
+        return batch
 
     async def _commit(self, batch: Batch, asks: list[Ask]) -> bool:
         """The one place where anything becomes durable. False when it did not: then the asks know already."""
@@ -374,25 +384,10 @@ class Orchestrator:
         try:
             if isinstance(watch, WatchStory) and 0 <= watch.after < self._story_number:
                 # Closed here: a generator that is dropped half-way is an error on trio.
-                async with aclosing(self._from_store(watch, self._story_number, mailbox)) as pushes:
+                stored_then = self._history.stored_then(watch, self._story_number, mailbox)
+                async with aclosing(stored_then) as pushes:
                     yield pushes
             else:
                 yield mailbox
         finally:
             self._feed.shut(mailbox)
-
-    async def _from_store(
-        self, watch: WatchStory, until: int, mailbox: AsyncIterator[Push]
-    ) -> AsyncGenerator[Push]:
-        """What is stored already, then what comes: the mailbox was opened first, so there is no gap and nothing twice."""
-        after = watch.after
-        while after < until:
-            page = await self._store.story(Story(after, limits.PAGE_MAX, watch.job_id))
-            for moved in page:
-                if moved.number <= until and (not watch.kinds or moved.kind in watch.kinds):
-                    yield moved
-            if len(page) < limits.PAGE_MAX:
-                break
-            after = page[-1].number
-        async for push in mailbox:
-            yield push

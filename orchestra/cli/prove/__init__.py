@@ -62,6 +62,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "sockets",
             "Do to real servers what hostile sockets do: odd bytes, rule-breaking frames, slowness, floods.",
         ),
+        "replay": (
+            "replay",
+            "Give the core again what led to a bug of orchestra, and see whether it still leads there.",
+        ),
     }
 )
 """Each command with its module, and what it does. Only the module of the one that is called for is loaded."""
