@@ -382,7 +382,14 @@ async def serve(
     folder = config.folder or (f"{config.data}.attempts" if config.data else None)
     async with open_orchestrator(config.data or None) as orchestrator:
         await orchestrator.ask(
-            Reconfigure(lease_ms=config.lease_ms, heartbeat_ms=config.heartbeat_ms)
+            Reconfigure(
+                lease_ms=config.lease_ms,
+                heartbeat_ms=config.heartbeat_ms,
+                retention_ms=config.retention_ms,
+                aging_ms=config.aging_ms,
+                reserve_after_ms=config.reserve_after_ms,
+                losses_max=config.losses_max,
+            )
         )
         body_bytes_max = config.limits.body_bytes_max
         app = http_api(orchestrator, None, policy, body_bytes_max, mounted)

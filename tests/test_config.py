@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import attrs
 import pytest
 from hypothesis import given
@@ -19,6 +22,7 @@ from orchestra.config import (
     variable,
 )
 from orchestra.errors import Malformed
+from orchestra.statemachine.records import Settings
 
 
 def test_without_anything_given_it_serves_this_machine_only() -> None:
@@ -62,6 +66,10 @@ def test_every_setting_can_come_from_the_environment() -> None:
         "log_level": "warning",
         "lease_ms": "8000",
         "heartbeat_ms": "1_000",
+        "retention_ms": "0",
+        "aging_ms": "60_000",
+        "reserve_after_ms": "1",
+        "losses_max": "1_000",
     }
     for field in attrs.fields(Limits):
         texts[f"limits.{field.name}"] = str(field.default)
@@ -76,6 +84,8 @@ def test_every_setting_can_come_from_the_environment() -> None:
     assert config.dialects[1] == DialectPort("flamenco", Address("127.0.0.1", 8080))
     assert config.limits == Limits()
     assert (config.local_worker, config.behind_proxy, config.heartbeat_ms) == (3, True, 1_000)
+    kept = (config.retention_ms, config.aging_ms, config.reserve_after_ms, config.losses_max)
+    assert kept == (0, 60_000, 1, 1_000)
 
 
 def test_dialects_come_as_flags_or_as_a_table() -> None:
@@ -103,6 +113,15 @@ WRONG = [
     ({}, {}, "lease_ms = true", "lease_ms (file orchestra.toml)", "whole"),
     ({}, {}, "lease_ms = 6000.5", "lease_ms (file orchestra.toml)", "whole"),
     ({}, {}, "lease_ms = inf", "lease_ms (file orchestra.toml)", "whole"),
+    ({}, {}, "losses_max = 0", "losses_max (file orchestra.toml)", "from 1 to 1000 losses"),
+    (
+        {},
+        {"ORCHESTRA_RETENTION_MS": "1d"},
+        "",
+        "retention_ms (environment ORCHESTRA_RETENTION_MS)",
+        "whole",
+    ),
+    ({"aging_ms": 86_400_001}, {}, "", "aging_ms (flag --aging-ms)", "ms"),
     ({}, {}, "leasems = 6000", "leasems (file orchestra.toml)", "'lease_ms'"),
     ({}, {}, "[limits]\nidel_ms = 5", "limits.idel_ms (file orchestra.toml)", "'limits.idle_ms'"),
     ({}, {}, "[limits]\nidle_ms = 5", "limits.idle_ms (file orchestra.toml)", "from 50"),
@@ -208,3 +227,44 @@ def test_the_token_file_stands_beside_the_database_unless_named() -> None:
     assert Config(data="/srv/farm.db").token_path == "/srv/farm.db.token"
     assert Config(data="/srv/farm.db", token_file="/etc/t").token_path == "/etc/t"
     assert Config().token_path == ""
+
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "settings.md"
+TOLD = {
+    "None": "none",
+    "": "none",
+    "()": "none",
+    "True": "true",
+    "False": "false",
+}
+
+
+def told_default(name: str) -> str:
+    """How the page tells a default."""
+    kind, _, field = name.rpartition(".")
+    default = getattr(Config().limits if kind else Config(), field)
+    if name == "local_worker":
+        return "auto"
+    if default is None:
+        return "as set last"
+    return TOLD.get(str(default), str(default))
+
+
+def test_the_page_has_every_setting_with_its_default() -> None:
+    rows = re.findall(
+        r"^\| `([a-z_.]+)` \| `?([^`|]+?)`? \| .+ \|$", PAGE.read_text(), re.MULTILINE
+    )
+    assert dict(rows) == {name: told_default(name) for name in SETTINGS}
+
+
+def test_what_the_store_keeps_stands_at_first_as_the_page_says() -> None:
+    at_first = re.findall(r"^\| `([a-z_]+)` .* At first (\d+)", PAGE.read_text(), re.MULTILINE)
+    kept = Settings()
+    assert len(at_first) == 4
+    assert all(getattr(kept, name) == int(number) for name, number in at_first)
+
+
+def test_the_example_of_the_page_is_taken() -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    config = configure(toml=example).config
+    assert (config.losses_max, config.limits.connections_max) == (5, 4_000)

@@ -108,6 +108,11 @@ def read_slots(raw: object) -> int | None:
     return None if raw is None or raw == "auto" else read_whole(raw)
 
 
+def read_whole_or_none(raw: object) -> int | None:
+    """A whole number, or None where the setting is not given."""
+    return None if raw is None else read_whole(raw)
+
+
 def read_address(raw: object) -> Address:
     """An `Address`, or ``HOST:PORT``."""
     return raw if isinstance(raw, Address) else parse_address(read_text(raw))

@@ -17,12 +17,16 @@ from orchestra.config.readers import (
     read_switch,
     read_text,
     read_whole,
+    read_whole_or_none,
     suggest,
 )
 from orchestra.errors import Malformed
 
 SLOTS_MAX = 10_000
 """More processes than one machine starts; it bounds a slip of the finger."""
+
+CENTURY_MS = 100 * 365 * 86_400_000
+"""Longest time that is taken: far from what overflows 63 bits."""
 
 LISTEN = Address("127.0.0.1", 8440)
 """Loopback: who wants others to reach it says so."""
@@ -41,6 +45,17 @@ def _whole(default: int, low: int, high: int, unit: str) -> Any:
             raise Malformed(told, where=attribute.name)
 
     return _setting(read_whole, default, check)
+
+
+def _kept(low: int, high: int, unit: str) -> Any:
+    """A number that the store keeps: where it is not given, what was set last counts."""
+
+    def check(_: object, attribute: attrs.Attribute[int | None], number: int | None) -> None:
+        if number is not None and not low <= number <= high:
+            told = f"must be from {low} to {high} {unit}, not {number}"
+            raise Malformed(told, where=attribute.name)
+
+    return _setting(read_whole_or_none, None, check)
 
 
 def _one_of(words: tuple[str, ...]) -> Any:
@@ -157,6 +172,18 @@ class Config:
 
     heartbeat_ms: int = _whole(2_000, 50, 3_600_000, "ms")
     """How often a worker speaks."""
+
+    retention_ms: int | None = _kept(0, CENTURY_MS, "ms")
+    """A job that has ended leaves memory after so long, and is answered for from the store; in the beginning 10 min."""
+
+    aging_ms: int | None = _kept(0, 86_400_000, "ms")
+    """So much waiting is worth one level of priority; in the beginning 10 min. With 0 priorities count for nothing."""
+
+    reserve_after_ms: int | None = _kept(0, CENTURY_MS, "ms")
+    """A task that waits so long for room on busy workers gets one reserved; in the beginning 1 min."""
+
+    losses_max: int | None = _kept(1, 1_000, "losses")
+    """A task that was lost with its worker so often is taken to be what ends them, and fails; in the beginning 3."""
 
     folder: str = _setting(read_text, "")
     """Where attempts get their working directories; empty is beside the data file, or a temporary folder."""

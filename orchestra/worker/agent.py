@@ -345,9 +345,7 @@ class Agent:
         group.cancel_scope.cancel()
 
     async def _offer_nothing(self) -> None:
-        """
-        Be given no more work, also when none is here: some may be on its way, and a goodbye would make it lost instead of handed back.
-        """
+        """Be given no more work, also when none is here: what is on its way would be lost by a goodbye, and is handed back so."""
         with anyio.move_on_after(GOODBYE_S):
             await self._introduced()
             if self._asker is not None:
