@@ -78,18 +78,9 @@ async def open_orchestrator(path: str | None) -> AsyncGenerator[Orchestrator]:
 
 
 def _testify(data: str | None, testimony: Testimony) -> None:
-    """Keep what led to a bug of ours: without it nobody could say how it came about."""
-    if data is None:
-        LOG.critical("a bug of orchestra stopped it:\n%s", testimony.problem)
-        return
-    from orchestra.storage.testimony import keep_testimony
+    from orchestra.storage.testimony import testify
 
-    try:
-        path = keep_testimony(data, testimony)
-    except OSError as error:
-        LOG.critical("what led to a bug of orchestra could not be kept: %s", error)
-    else:
-        LOG.critical("a bug of orchestra stopped it; what led to it is in %s", path)
+    testify(data, testimony)
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ What led to a bug of ours, as a file beside the data file: JSON, for whoever own
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ from orchestra.errors import Malformed
 from orchestra.ports import Testimony
 from orchestra.statemachine import Stimulus
 from orchestra.statemachine.step import HANDLERS
+
+LOG = logging.getLogger("orchestra.storage")
 
 COMMANDS: Mapping[str, type[Any]] = MappingProxyType({kind.__name__: kind for kind in HANDLERS})
 """What a stimulus may ask of the core, by name."""
@@ -38,6 +41,19 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     problem: str
     number: int
     stimuli: list[_Given]
+
+
+def testify(data: str | None, testimony: Testimony) -> None:
+    """Keep what led to a bug, and say where: without it nobody could tell how it came about. Without a file the log has the bug alone."""
+    if data is None:
+        LOG.critical("a bug of orchestra stopped it:\n%s", testimony.problem)
+        return
+    try:
+        path = keep_testimony(data, testimony)
+    except OSError as error:
+        LOG.critical("what led to a bug of orchestra could not be kept: %s", error)
+    else:
+        LOG.critical("a bug of orchestra stopped it; what led to it is in %s", path)
 
 
 def keep_testimony(data: str, testimony: Testimony) -> str:
