@@ -53,7 +53,7 @@ def read_vitals(reply: FarReply) -> Fields:
     """What a called worker says of its machine; nothing when that can not be read."""
     try:
         found = _vitals.decode(reply.body)
-    except (msgspec.DecodeError, UnicodeError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return {}
     return {name: value for name in NO_VITALS if (value := getattr(found, name)) is not None}
 

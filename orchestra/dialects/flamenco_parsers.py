@@ -117,7 +117,7 @@ def read_activity(text: str, before: Activity) -> Activity:
         return before
     try:
         told = _told.decode(text)
-    except (msgspec.DecodeError, UnicodeError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return before
     frame = str(told.current_frame) if told.current_frame is not None else ""
     known = frame.isascii() and frame.isdecimal() and len(frame) <= len("999999999")

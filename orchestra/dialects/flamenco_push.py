@@ -128,7 +128,7 @@ class Push:
     def _is(self, card: Card, reply: FarReply) -> Steps:
         try:
             told = _told.decode(reply.body)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
             return
         if reply.status != HTTPStatus.OK or told.hostname != card.hostname:
             return

@@ -61,7 +61,7 @@ def read_offer(reply: FarReply) -> Offer:
     """A task that the manager gives. Raises `Unavailable` for what is none."""
     try:
         offer = _offered.decode(reply.body).options
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise Unavailable(f"the manager gave something that is no task: {error}") from None
     for name, text in (("task_id", str(offer.task_id)), ("job_id", str(offer.job_id))):
         # They become names of folders and parts of addresses.

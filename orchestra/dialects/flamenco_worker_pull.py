@@ -154,7 +154,7 @@ class Pull:
         reply = yield from self._call("GET", f"/settings/{quote(offer.kind, safe='')}")
         try:
             read = _kind.decode(reply.body) if reply is not None else _Kind()
-        except (msgspec.DecodeError, UnicodeError):
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
             return ""
         system = self._around.system.partition(" ")[0]
         return read.commands.get(offer.command_name, {}).get(system, "")
