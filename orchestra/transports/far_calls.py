@@ -21,14 +21,26 @@ def call_all(calls: Sequence[FarCall]) -> tuple[FarReply | None, ...]:
 
 
 def _call(call: FarCall) -> FarReply | None:
-    connection = http.client.HTTPConnection(call.host, call.port, timeout=call.step_ms / 1_000)
+    return exchanged(connection_for(call), call)
+
+
+def connection_for(call: FarCall) -> http.client.HTTPConnection:
+    """A connection that is made when it is used."""
+    return http.client.HTTPConnection(call.host, call.port, timeout=call.step_ms / 1_000)
+
+
+def exchanged(connection: http.client.HTTPConnection, call: FarCall) -> FarReply | None:
+    """Make a call on a connection, which is closed then: the reply; None when none came that is HTTP, or less of it than it announces."""
     try:
         body = urlencode(call.form) if call.form else None
         headers = {"Content-Type": "application/x-www-form-urlencoded"} if call.form else {}
         headers.update(call.headers)
         connection.request(call.method, call.path, body=body, headers=headers)
         reply = connection.getresponse()
-        return FarReply(reply.status, reply.read(call.reply_bytes_max))
+        read = reply.read(call.reply_bytes_max)
+        # With a size given, `read` says nothing of a connection that ended too early.
+        cut = bool(reply.length) and len(read) < call.reply_bytes_max
+        return None if cut else FarReply(reply.status, read)
     except (OSError, UnicodeError, http.client.HTTPException):
         return None
     finally:

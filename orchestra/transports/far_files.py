@@ -10,13 +10,13 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Generator
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 from orchestra.dialects.far_calls import FarCall, FarReply
 from orchestra.errors import Unavailable
-from orchestra.transports.far_calls import call_all
+from orchestra.transports.far_calls import call_all, connection_for
 
 ARCHIVE_BYTES_MAX = 1 << 32
 """The archives of 2015 know no larger one."""
@@ -25,6 +25,9 @@ UNPACKED_BYTES_MAX = 1 << 36
 """What a job brings along, unpacked: textures of a whole set, and no disk full of nothing."""
 
 ENTRIES_MAX = 100_000
+METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+"""Of compression: the archives of 2015 know no other, and those that came later unfold a small piece to gigabytes at once."""
+
 PICTURE_BYTES_MAX = 16 * 1024 * 1024
 PIECE_BYTES = 256 * 1024
 SYMLINK = 0o120000
@@ -34,8 +37,19 @@ PICTURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 _BROKEN = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError)
 
 
+Connect = Callable[[FarCall], http.client.HTTPConnection]
+
+
 class FolderParcels:
-    """`flamenco_worker_reports.Parcels` on this machine. All of it waits: call it in a thread."""
+    """
+    `flamenco_worker_reports.Parcels` on this machine. All of it waits: call it in a thread.
+
+    Args:
+        connect: A connection for a call that fetches or sends files.
+    """
+
+    def __init__(self, connect: Connect = connection_for) -> None:
+        self._connect = connect
 
     def call(self, call: FarCall) -> FarReply | None:
         """Make a call; None when it was not answered."""
@@ -44,7 +58,10 @@ class FolderParcels:
     def fetch(self, call: FarCall, folder: str) -> int | None:
         """Unpack the archive that a call is answered with: the status; None without an answer or an archive."""
         try:
-            with tempfile.TemporaryFile() as kept, _opened(call) as connection:
+            with (
+                tempfile.TemporaryFile() as kept,
+                contextlib.closing(self._connect(call)) as connection,
+            ):
                 connection.request(call.method, call.path, headers=dict(call.headers))
                 reply = connection.getresponse()
                 if reply.status != http.HTTPStatus.OK:
@@ -61,7 +78,10 @@ class FolderParcels:
         """Make a call with a form of parts: the call's own fields, and a folder as an archive, or a picture."""
         source = Path(path)
         try:
-            with tempfile.TemporaryFile() as body, _opened(call) as connection:
+            with (
+                tempfile.TemporaryFile() as body,
+                contextlib.closing(self._connect(call)) as connection,
+            ):
                 mark = secrets.token_hex(16)
                 if not _write_parts(body, mark, call.form, field, source):
                     return None
@@ -90,15 +110,6 @@ class FolderParcels:
             raise Unavailable(f"{folder} can not be made: {error.strerror}") from None
 
 
-@contextlib.contextmanager
-def _opened(call: FarCall) -> Generator[http.client.HTTPConnection]:
-    connection = http.client.HTTPConnection(call.host, call.port, timeout=call.step_ms / 1_000)
-    try:
-        yield connection
-    finally:
-        connection.close()
-
-
 def _copied(source: http.client.HTTPResponse | IO[bytes], target: IO[bytes], most: int) -> bool:
     """Copy, in pieces; whether that was all of it."""
     left = most
@@ -116,7 +127,7 @@ def unpack(archive: IO[bytes], folder: Path) -> None:
     Unpack an archive into a folder, which is made.
 
     Raises:
-        zipfile.BadZipFile: It is none, is too large, or has a name that leads elsewhere.
+        zipfile.BadZipFile: It is none, is too large, is compressed in another way, or has a name that leads elsewhere.
         OSError: The disk does not take it.
     """
     with zipfile.ZipFile(archive) as opened:
@@ -129,6 +140,8 @@ def unpack(archive: IO[bytes], folder: Path) -> None:
             kind = (entry.external_attr >> 16) & FILE_KIND
             if parts[0] == "" or ".." in parts or ":" in parts[0] or kind == SYMLINK:
                 raise zipfile.BadZipFile(f"{entry.filename!r} leads out of the archive")
+            if entry.compress_type not in METHODS:
+                raise zipfile.BadZipFile(f"{entry.filename!r} is compressed in an unknown way")
         folder.mkdir(parents=True, exist_ok=True)
         for entry in entries:
             target = folder / entry.filename

@@ -10,7 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from orchestra.dialects.far_calls import REPLY_BYTES_MAX, FarCall, FarReply
-from orchestra.transports.far_calls import call_all
+from orchestra.testing.fuzz_answers import FedConnection, answer
+from orchestra.transports.far_calls import call_all, exchanged
 
 HERE = "127.0.0.1"
 
@@ -80,3 +81,18 @@ def test_who_does_not_answer_is_none_and_holds_up_nobody(port: int) -> None:
             tuple(FarCall(HERE, each, "GET", "/info") for each in (silent, closed, port, 0))
         )
     assert got == (None, None, FarReply(200, b"{}"), None)
+
+
+@pytest.mark.parametrize("left", [0, 5])
+def test_an_answer_that_ends_too_early_is_none(left: int) -> None:
+    """Whoever asks would take the rest for the whole: a report that is answered with nothing is taken, a word that is cut is another."""
+    whole = answer(b'{"status": 200}')
+    call = FarCall(HERE, 1, "GET", "/status_report")
+    assert exchanged(FedConnection(whole), call) == FarReply(200, b'{"status": 200}')
+    head = whole.index(b"\r\n\r\n") + 4
+    assert exchanged(FedConnection(whole[: head + left]), call) is None
+
+
+def test_an_answer_that_is_longer_than_is_read_is_not_cut() -> None:
+    call = FarCall(HERE, 1, "GET", "/", reply_bytes_max=4)
+    assert exchanged(FedConnection(answer(b"12345678")), call) == FarReply(200, b"1234")
