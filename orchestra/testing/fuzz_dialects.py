@@ -35,6 +35,8 @@ RENDER = {
     "parser": "blender_render",
 }
 REPORT = {"status": "running", "time_cost": "1", "job_id": "1", "log": "Fra:5", "activity": "{}"}
+DEEP = '{"more": ' + "[" * 3_000 + "]" * 3_000 + "}"
+"""An activity that can not be read, which changes nothing: deeper than Python's own stack."""
 
 
 @attrs.frozen(slots=True)
@@ -51,40 +53,42 @@ class FormCall:
         return urlencode(self.fields).encode()
 
 
-def _call(line: str, **fields: str) -> FormCall:
+def call_of(line: str, **fields: str) -> FormCall:
+    """A call, such as ``POST /tasks`` with these fields."""
     method, _, path = line.partition(" ")
     return FormCall(method, path, tuple(fields.items()))
 
 
 FLAMENCO_CALLS: tuple[FormCall, ...] = (
-    _call("GET /info"),
-    _call("POST /workers", port="7777", hostname="vm", system="Linux 6.1"),
-    _call("GET /tasks/compiled/0"),
-    _call("POST /tasks", **PRINT),
-    _call("POST /tasks", **RENDER),
-    _call("GET /tasks"),
-    _call("PATCH /tasks/TICKET", **REPORT),
-    _call("PATCH /tasks/TICKET", **{**REPORT, "status": "finished"}),
-    _call("POST /tasks/thumbnails", task_id="TICKET"),
-    _call("GET /tasks/file/1"),
-    _call("GET /workers"),
-    _call("GET /workers/1"),
-    _call("PATCH /workers/1", status="active"),
-    _call("PATCH /workers/status/1", status="disabled"),
-    _call("PATCH /workers/status/1", status="enabled"),
-    _call("GET /jobs"),
-    _call("GET /jobs/1"),
-    _call("GET /jobs/1/thumbnail"),
-    _call("PUT /jobs", id="1", command="pause"),
-    _call("GET /projects"),
-    _call("GET /settings"),
-    _call("POST /settings", blender_path_linux="/usr/bin/blender"),
-    _call("PATCH /settings/render_settings", value="x"),
-    _call("GET /settings/simple_blender_render"),
-    _call("GET /job-types/simple_blender_render"),
-    _call("GET /static/storage/1/jobsupportfile_1.zip"),
-    _call("DELETE /tasks/12"),
-    _call("DELETE /tasks", tasks="12,13"),
+    call_of("GET /info"),
+    call_of("POST /workers", port="7777", hostname="vm", system="Linux 6.1"),
+    call_of("GET /tasks/compiled/0"),
+    call_of("POST /tasks", **PRINT),
+    call_of("POST /tasks", **RENDER),
+    call_of("GET /tasks"),
+    call_of("PATCH /tasks/TICKET", **REPORT),
+    call_of("PATCH /tasks/TICKET", **{**REPORT, "status": "finished"}),
+    call_of("PATCH /tasks/TICKET", **{**REPORT, "activity": DEEP}),
+    call_of("POST /tasks/thumbnails", task_id="TICKET"),
+    call_of("GET /tasks/file/1"),
+    call_of("GET /workers"),
+    call_of("GET /workers/1"),
+    call_of("PATCH /workers/1", status="active"),
+    call_of("PATCH /workers/status/1", status="disabled"),
+    call_of("PATCH /workers/status/1", status="enabled"),
+    call_of("GET /jobs"),
+    call_of("GET /jobs/1"),
+    call_of("GET /jobs/1/thumbnail"),
+    call_of("PUT /jobs", id="1", command="pause"),
+    call_of("GET /projects"),
+    call_of("GET /settings"),
+    call_of("POST /settings", blender_path_linux="/usr/bin/blender"),
+    call_of("PATCH /settings/render_settings", value="x"),
+    call_of("GET /settings/simple_blender_render"),
+    call_of("GET /job-types/simple_blender_render"),
+    call_of("GET /static/storage/1/jobsupportfile_1.zip"),
+    call_of("DELETE /tasks/12"),
+    call_of("DELETE /tasks", tasks="12,13"),
 )
 """One call of each route at least, well-formed."""
 
@@ -149,19 +153,20 @@ class RunnerWorld(HttpWorld):
         self.small.words[b"STARTED"] = json.loads(told)["job_id"].encode()
 
 
-def _request(method: str, path: str, body: bytes, kind: str) -> bytes:
-    head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n".encode()
+def request_of(method: str, path: str, body: bytes = b"", kind: str = "", more: str = "") -> bytes:
+    """The bytes of a request. ``more``: further lines of its head, each with its end."""
+    head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{more}".encode()
     if not body:
         return head + b"\r\n"
     told = f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     return head + told + body
 
 
-def flamenco_requests() -> Sequence[bytes]:
-    """The corpus: forms, and the same as JSON and in parts."""
+def in_every_form(calls: Sequence[FormCall], more: str = "") -> list[bytes]:
+    """Requests with their fields as a form, as JSON and in parts."""
     found: list[bytes] = []
-    for call in FLAMENCO_CALLS:
-        found.append(_request(call.method, call.path, call.body, FORM))
+    for call in calls:
+        found.append(request_of(call.method, call.path, call.body, FORM, more))
         if call.fields:
             text = json.dumps(dict(call.fields)).encode()
             parts = "".join(
@@ -169,14 +174,19 @@ def flamenco_requests() -> Sequence[bytes]:
                 for name, value in call.fields
             )
             kind = "multipart/form-data; boundary=x"
-            found.append(_request(call.method, call.path, text, "application/json"))
-            found.append(_request(call.method, call.path, f"{parts}--x--".encode(), kind))
+            found.append(request_of(call.method, call.path, text, "application/json", more))
+            found.append(request_of(call.method, call.path, f"{parts}--x--".encode(), kind, more))
     return found
+
+
+def flamenco_requests() -> Sequence[bytes]:
+    """The corpus."""
+    return in_every_form(FLAMENCO_CALLS)
 
 
 def runner_requests() -> Sequence[bytes]:
     """The corpus."""
     return [
-        _request("POST", path, json.dumps(asked).encode(), "application/json")
+        request_of("POST", path, json.dumps(asked).encode(), "application/json")
         for path, asked in RUNNER_CALLS
     ]

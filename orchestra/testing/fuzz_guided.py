@@ -83,7 +83,12 @@ def fuzz_guided(
             done = subprocess.run(  # noqa: S603 - this very Python and this very package
                 [sys.executable, "-m", CHILD, *words],
                 cwd=folder,  # where libFuzzer leaves an input that ended the process
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                # What a world leaves on the disk goes with the folder: the process ends without looking back.
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                    "TMPDIR": place,
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=stderr,
                 stderr=stderr,

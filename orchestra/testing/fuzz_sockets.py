@@ -114,6 +114,10 @@ class Line(asyncio.Transport):
         self._stalled = stalled
         self._protocol: asyncio.Protocol | None = None
         self._paused = False
+        self.ends: dict[str, Any] = {
+            "peername": ("127.0.0.1", 50_000),
+            "sockname": ("127.0.0.1", 8_440),
+        }
         self.sent = bytearray()
         self.reading = True
         self.closing = False
@@ -134,8 +138,7 @@ class Line(asyncio.Transport):
         return self.protocol
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        ends = {"peername": ("127.0.0.1", 50_000), "sockname": ("127.0.0.1", 8_440)}
-        return ends.get(name, default)
+        return self.ends.get(name, default)
 
     def is_closing(self) -> bool:
         return self.closing

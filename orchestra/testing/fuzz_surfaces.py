@@ -22,7 +22,13 @@ from orchestra.dialects.strict_json import check_json
 from orchestra.errors import Malformed
 from orchestra.statemachine.records import KIND_OF, KINDS
 from orchestra.storage.codec import KIND_NUMBERS, RowCodec, Unreadable
-from orchestra.testing import store_samples
+from orchestra.testing import (
+    fuzz_answers,
+    fuzz_flamenco_answers,
+    fuzz_flamenco_worker,
+    fuzz_tango_answers,
+    store_samples,
+)
 from orchestra.testing.fuzz import Surface
 from orchestra.testing.fuzz_dialects import (
     FlamencoWorld,
@@ -32,6 +38,12 @@ from orchestra.testing.fuzz_dialects import (
 )
 from orchestra.testing.fuzz_frames import MUTATIONS, corpus_of
 from orchestra.testing.fuzz_sockets import FrameWorld
+from orchestra.testing.fuzz_tango import (
+    MemberWorld,
+    PipelineWorld,
+    member_requests,
+    pipeline_requests,
+)
 from orchestra.testing.fuzz_worlds import ChannelWorld, HttpWorld
 
 JOB = {"name": "j", "stages": [{"name": "s", "app": "app", "over": [1, 2], "needs": {"cpu": 1}}]}
@@ -227,6 +239,36 @@ _ALL = (
     Surface("job-runner", "bytes of requests to the job runner", runner_requests, RunnerWorld),
     Surface(
         "flamenco", "bytes of requests to Flamenco's manager", flamenco_requests, FlamencoWorld
+    ),
+    Surface(
+        "flamenco-worker",
+        "bytes of requests to a worker of Flamenco",
+        fuzz_flamenco_worker.worker_requests,
+        fuzz_flamenco_worker.WorkerWorld,
+        fuzz_flamenco_worker.MUTATIONS,
+    ),
+    Surface(
+        "flamenco-answers",
+        "bytes of what Flamenco's manager answers its worker",
+        fuzz_flamenco_answers.answers,
+        fuzz_flamenco_answers.AnswerWorld,
+        (*fuzz_answers.MUTATIONS, fuzz_flamenco_worker.smuggle, fuzz_flamenco_worker.smuggle),
+    ),
+    Surface(
+        "tango", "bytes of requests to TANGO's Project Manager", pipeline_requests, PipelineWorld
+    ),
+    Surface(
+        "tango-member",
+        "bytes of requests to a member container of TANGO",
+        member_requests,
+        MemberWorld,
+    ),
+    Surface(
+        "tango-answers",
+        "bytes of what TANGO's containers and Project Managers answer",
+        fuzz_tango_answers.answers,
+        fuzz_tango_answers.AnswerWorld,
+        fuzz_answers.MUTATIONS,
     ),
     reader("json", "bodies of every operation", _bodies, _read_body),
     reader(
