@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 INPUTS = 1_000
 """For each surface: a campaign feeds a hundred times as many to every one. To load instrumented modules takes longer than this."""
 
-WIRE = ("http", "frames", "json")
+WIRE = ("http", "frames", "tango-answers", "json")
 
 SEARCHED = 60_000
 """More than enough: a guided search needs some thousands, a blind one some ten millions."""
