@@ -112,6 +112,10 @@ PLANTED: Mapping[Rule, tuple[str, ...]] = {
         "try:\n    f()\nexcept:\n    pass",
         "try:\n    f()\nexcept Exception:  # noqa: BLE001\n    pass",
     ),
+    tidy.nesting_is_refused: (
+        "import json\ntry:\n    json.loads(text)\nexcept ValueError:\n    pass",
+        "import msgspec\ntry:\n    read(text)\nexcept (msgspec.DecodeError, UnicodeError):\n    pass",
+    ),
     tidy.no_sleep: ("import time\ntime.sleep(1)",),
     tidy.certificates_are_verified: (
         "import httpx\nhttpx.get('https://h', verify=False)",
@@ -156,6 +160,10 @@ INNOCENT: Mapping[Rule, tuple[str, ...]] = {
     tidy.no_catch_all: (
         "try:\n    f()\nexcept BaseException:\n    g()\n    raise",
         "try:\n    f()\nexcept Exception:  # noqa: BLE001 - a user's function\n    pass",
+    ),
+    tidy.nesting_is_refused: (
+        "import json\ntry:\n    json.loads(text)\nexcept (ValueError, RecursionError):\n    pass",
+        "import json\ntry:\n    json.loads(text)\nfinally:\n    g()",
     ),
     tidy.loops_end: ("while f():\n    g()", "async def f():\n    while True:\n        await g()"),
     tidy.core_imports_are_listed: ("from random import Random", "import orchestra.errors"),

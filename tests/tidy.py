@@ -37,6 +37,10 @@ EMPTY_VERBS = ("process_", "handle_")
 UNSAFE_MODULES = frozenset({"dill", "marshal", "pickle", "shelve", "yaml"})
 UNSAFE_CALLS = frozenset({"__import__", "eval", "exec"})
 PURE_PATHS = frozenset({"PurePath", "PurePosixPath", "PureWindowsPath"})
+READERS = frozenset({"json.loads", "msgspec.json.decode", "msgspec.msgpack.decode"})
+UNREADABLE = frozenset({"DecodeError", "MsgspecError", "JSONDecodeError", "TOMLDecodeError"})
+ANYTHING_DEEP = frozenset({"RecursionError", "RuntimeError", "Exception", "CAN_NOT"})
+
 SLEEPS = frozenset({"time.sleep"})
 _SQL = re.compile(
     r"\s*(SELECT\s|INSERT\s|UPDATE\s|DELETE\s+FROM|CREATE\s+(TABLE|INDEX)|DROP\s|ALTER\s|PRAGMA\s|VACUUM\s)"
@@ -220,6 +224,28 @@ def no_catch_all(source: Source) -> Iterator[Finding]:
             yield Finding(node.lineno, function, "catches everything")
 
 
+def nesting_is_refused(source: Source) -> Iterator[Finding]:
+    """Text that nests deeper than Python's stack is one more way to be unreadable: whoever catches the others catches it."""
+    for node, function in walk(source.tree):
+        if not isinstance(node, ast.Try):
+            continue
+        caught = {
+            dotted(kind).rpartition(".")[2]
+            for handler in node.handlers
+            for kind in (
+                handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+            )
+            if kind is not None
+        }
+        reads = any(
+            isinstance(call, ast.Call) and dotted(call.func) in READERS
+            for statement in node.body
+            for call in ast.walk(statement)
+        )
+        if (reads or caught & UNREADABLE) and caught and not caught & ANYTHING_DEEP:
+            yield Finding(node.lineno, function, "RecursionError comes through")
+
+
 def no_sleep(source: Source) -> Iterator[Finding]:
     for call, function in _calls(source):
         if dotted(call.func) in SLEEPS:
@@ -303,6 +329,7 @@ RULES: Mapping[Rule, tuple[str, ...]] = {
     no_unsafe_loading: ("orchestra/", "examples/", "tests/"),
     no_built_sql: ("orchestra/",),
     no_catch_all: ("orchestra/",),
+    nesting_is_refused: ("orchestra/",),
     no_sleep: ("tests/",),
     certificates_are_verified: EVERYWHERE,
     loops_end: ("orchestra/",),

@@ -55,7 +55,7 @@ def parse_toml(text: str, source: str = "orchestra.toml") -> dict[str, object]:
     """
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise Malformed(f"not valid TOML: {error}", where=source) from None
     found: dict[str, object] = {}
     for key, value in document.items():

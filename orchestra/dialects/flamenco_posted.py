@@ -35,7 +35,7 @@ def read_posted(template: bytes) -> Posted | None:
     """A stage's template; None when it is one of another dialect."""
     try:
         return _posted.decode(template)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
 
 

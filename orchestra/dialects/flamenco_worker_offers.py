@@ -82,5 +82,5 @@ def read_note(job: JobView) -> Offer | None:
     """The task of a note; None when it is none."""
     try:
         return _noted.decode(job.stages[0].template)
-    except (msgspec.DecodeError, IndexError):
+    except (msgspec.DecodeError, IndexError, RecursionError):
         return None

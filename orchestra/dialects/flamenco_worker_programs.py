@@ -114,7 +114,7 @@ def read_command(text: str) -> tuple[str, ...]:
         raise Malformed(f"is longer than {COMMAND_CHARS_MAX} characters", where="task_command")
     try:
         words = _command.decode(text)
-    except (msgspec.DecodeError, UnicodeError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         raise Malformed("is no list of texts", where="task_command") from None
     if not 1 <= len(words) <= WORDS_MAX or not words[0]:
         raise Malformed(f"it is a program and at most {WORDS_MAX} words", where="task_command")

@@ -325,7 +325,7 @@ def _given_of(job: JobView) -> Given | None:
         # Runs of older versions have no note.
         noted = env.get(NOTE, "")
         return Given(env[TICKET], env[JOB], env[PARSER], (), env[FOLDER], noted=noted)
-    except (msgspec.DecodeError, IndexError, KeyError):
+    except (msgspec.DecodeError, IndexError, KeyError, RecursionError):
         return None
 
 

@@ -99,7 +99,7 @@ def hear(frame: str | bytes) -> Heard | None:
     """What the server said; None for words that this version does not know. Raises `Malformed`."""
     try:
         said = _frames.decode(frame)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise malformed(error) from None
     if said.problem is not None:
         return Refused(said.id, error_of(said.problem))

@@ -194,7 +194,7 @@ def read_problem(status: int, body: bytes) -> OrchestraError:
     """
     try:
         return error_of(_decoder.decode(body))
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     if status in (401, 403):
         cls = Unauthenticated if status == HTTPStatus.UNAUTHORIZED else Forbidden

@@ -64,7 +64,7 @@ def decode_push(body: bytes) -> Push | None:
     """What `encode_push` wrote; None for a kind that this version does not know. Raises `Malformed`."""
     try:
         envelope = _envelopes.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise malformed(error) from None
     for name in _CODECS:
         payload = bytes(getattr(envelope, name))

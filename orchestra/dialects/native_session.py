@@ -113,7 +113,7 @@ class NativeSession:
     def _read(self, raw: bytes) -> Sequence[Action]:
         try:
             frame = _frames.decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise malformed(error) from None
         if not 0 < frame.id <= ID_MAX:
             raise Malformed(f"is not between 1 and {ID_MAX}", where="id")

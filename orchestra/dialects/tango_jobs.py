@@ -67,7 +67,7 @@ def ids_of_name(name: str) -> Ids | None:
     """The ids in a run's name; None when it is another job's."""
     try:
         read: object = json.loads(name)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     match read:
         case [str(user_id), str(project_id)]:

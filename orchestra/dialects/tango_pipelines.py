@@ -265,8 +265,8 @@ class Pipelines:
                 try:
                     given = json.loads(job.stages[0].template)
                     set_before[ids] = read_workflow(given, self._options.names, "workflow")
-                except (ValueError, Malformed):
-                    # It names a container that is not declared any more: the configuration's counts.
+                except (ValueError, RecursionError, Malformed):
+                    # It is none, or names a container that is not declared any more: the configuration's counts.
                     continue
         newest: dict[Ids, str] = {}
         for told in (yield from jobs_of(PIPELINES)):

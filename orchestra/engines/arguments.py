@@ -115,7 +115,7 @@ def arguments(
     if template not in (b"", b"{}"):
         try:
             read = msgspec.json.decode(template, type=Template)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as problem:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
             raise Malformed(str(problem), where="template") from None
         wants_item = wants_item and read.item
         args = [_positional(plan, index, value) for index, value in enumerate(read.args)]

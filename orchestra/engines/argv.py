@@ -31,6 +31,9 @@ from orchestra.engines.arguments import read_item
 from orchestra.errors import Malformed
 from orchestra.statemachine.replies import Order
 
+MEMORY_BYTES_END = 1 << 63
+"""What a limit of the system can say; more would end who sets it, and with it every other program of the worker."""
+
 _PIECE = re.compile(r"\{\{|\}\}|\{[^{}]*\}|[{}]")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -50,7 +53,7 @@ def read_template(template: bytes) -> Template:
     """Raises Malformed with the name of the field."""
     try:
         read = msgspec.json.decode(template, type=Template)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as problem:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
         message, _, where = str(problem).partition(" - at ")
         where = where.strip("`").removeprefix("$").removeprefix(".")
         raise Malformed(message, where=where or "template") from None
@@ -59,8 +62,10 @@ def read_template(template: bytes) -> Template:
     for name in (*read.env, *read.inherit):
         if not _NAME.fullmatch(name):
             raise Malformed(f"{name[:80]!r} is no name of an environment variable", where="env")
-    if read.memory_bytes is not None and read.memory_bytes <= 0:
-        raise Malformed("has to be positive", where="memory_bytes")
+    if read.folder is not None:
+        _passable(read.folder, "folder")
+    if read.memory_bytes is not None and not 0 < read.memory_bytes < MEMORY_BYTES_END:
+        raise Malformed("has to be positive and below 2**63", where="memory_bytes")
     return read
 
 
@@ -83,13 +88,7 @@ class Blanks:
         """``text`` with its placeholders filled in, each once. Raises Malformed."""
         if "{" in text or "}" in text:
             text = _PIECE.sub(lambda match: self._piece(match[0], where), text)
-        if "\0" in text:
-            raise Malformed("a NUL can not be given to a program", where=where)
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise Malformed("is no valid Unicode text", where=where) from None
-        return text
+        return _passable(text, where)
 
     def _piece(self, piece: str, where: str) -> str:
         if piece in ("{{", "}}"):
@@ -114,6 +113,17 @@ class Blanks:
         for key in keys:
             value = _inside(value, key, where)
         return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _passable(text: str, where: str) -> str:
+    """The text, which the system takes as an argument or a path."""
+    if "\0" in text:
+        raise Malformed("a NUL can not be given to a program", where=where)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Malformed("is no valid Unicode text", where=where) from None
+    return text
 
 
 def _inside(value: object, key: str, where: str) -> object:

@@ -49,7 +49,7 @@ def read_ids(template: bytes) -> tuple[str, str]:
     """``user_id`` and ``project_id`` of a stage's template. Raises `Malformed`."""
     try:
         found: object = json.loads(template)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Malformed("its template is no JSON", where="template") from None
     fields = cast("dict[str, object]", found) if isinstance(found, dict) else {}
     ids: list[str] = []

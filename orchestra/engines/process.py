@@ -165,7 +165,8 @@ class ProcessEngine:
     async def _outcome(self, held: _Held, guard: Guard) -> Ended:
         try:
             launch = self._prepared(held.order)
-        except (Malformed, OSError) as problem:
+        except (Malformed, OSError, ValueError) as problem:
+            # A ValueError is how Python refuses what the system could not even be asked.
             message = outcomes.bounded(str(problem))
             return Ended("failed", cause=Cause.UNSTARTABLE, message=message)
         ended = Ended("stopped", cause=Cause.CANCELLED, message="stopped before it began")

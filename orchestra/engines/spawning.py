@@ -119,6 +119,10 @@ def _tag_self(tag: int) -> None:
         return  # the machine's owner set a lower bound; session and cookie still tell
 
 
+BOUND_BYTES_MAX = (1 << 63) - 1
+"""More can not be said to the system, and is no bound anyway."""
+
+
 def bound(pid: int, memory_bytes: int) -> None:
     """
     Keep one process from taking far more than its limit between two samples.
@@ -126,7 +130,7 @@ def bound(pid: int, memory_bytes: int) -> None:
     The sampling names the limit in its message, so it shall come first: the bound lies well above.
     """
     if hasattr(resource, "prlimit"):
-        most = 2 * memory_bytes + 256 * 1024 * 1024
+        most = min(2 * memory_bytes + 256 * 1024 * 1024, BOUND_BYTES_MAX)
         try:
             resource.prlimit(pid, resource.RLIMIT_DATA, (most, most))
         except (OSError, ValueError):

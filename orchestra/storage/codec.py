@@ -140,7 +140,7 @@ class RowCodec:
             record = decode(payload)
         except msgspec.ValidationError as error:
             raise Unreadable(kind, id, str(error)) from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Unreadable(kind, id, f"not MessagePack: {error}") from error
         if record.id != id:
             raise Unreadable(kind, id, f"the row of {record.id} lies under this id")
@@ -191,6 +191,6 @@ def decode_story(first: int, body: object) -> list[Moved]:
         raise Unreadable("story", id, "the checksum does not fit")
     try:
         entries = _STORY_DECODER.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Unreadable("story", id, f"not MessagePack: {error}") from error
     return [Moved(first + place, *fields) for place, fields in enumerate(entries)]

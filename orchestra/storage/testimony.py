@@ -97,7 +97,7 @@ def read_testimony(path: Path) -> Testimony:
     try:
         read = msgspec.json.decode(path.read_bytes(), type=_File)
         stimuli = tuple(_stimulus(given) for given in read.stimuli)
-    except (msgspec.MsgspecError, ValueError, KeyError) as error:
+    except (msgspec.MsgspecError, ValueError, KeyError, RecursionError) as error:
         raise Malformed(f"is no testimony of a bug: {error}", where=str(path)) from None
     return Testimony(read.problem, read.number, stimuli)
 

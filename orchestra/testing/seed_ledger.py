@@ -131,7 +131,7 @@ class SeedLedger(Generic[T]):
             try:
                 line = msgspec.json.decode(text, type=_Line)
                 tally = msgspec.json.decode(line.tally, type=type(self._zero))
-            except msgspec.DecodeError as problem:
+            except (msgspec.DecodeError, RecursionError) as problem:
                 raise _unread(number, str(problem)) from problem
             if line.of != self._of:
                 raise _unread(number, f"it is of {line.of!r}, not of {self._of!r}")

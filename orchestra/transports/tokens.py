@@ -101,7 +101,7 @@ def _parse_tokens(text: bytes, path: str) -> tuple[TokenBook, dict[Role, Secret]
         tokens = tuple(Token(str(t["name"]), Role(t["role"]), str(t["sha256"])) for t in kept)
         plain = cast("dict[str, str]", document.get("plain", {}))
         spoken = {Role(role): Secret(str(token)) for role, token in plain.items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Malformed(
             "is not a token file",
             where=f"token_file {path}",

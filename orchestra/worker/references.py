@@ -92,12 +92,12 @@ class Results:
             Rejected: As the orchestrator answered.
             Unavailable: The orchestrator did not answer; try again.
         """
-        text = order.template.decode()
-        mark = "$mark:"
-        while mark in text:
-            mark += ":"
         found: dict[Reference, str] = {}
+        mark = "$mark:"
         try:
+            text = order.template.decode()
+            while mark in text:
+                mark += ":"
             template = _marked(json.loads(text), found, mark)
         except (ValueError, RecursionError) as error:
             raise Malformed(f"the template is not JSON: {error}", where="template") from error

@@ -66,7 +66,7 @@ class Ledger:
         for number, line in enumerate(lines[:-1], start=1):
             try:
                 entry = _read(json.loads(line))
-            except (ValueError, TypeError, KeyError) as problem:
+            except (ValueError, TypeError, KeyError, RecursionError) as problem:
                 raise Malformed(
                     f"line {number} is no entry of a ledger: {problem}",
                     where="--ledger",
