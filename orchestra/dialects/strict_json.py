@@ -126,7 +126,7 @@ def check_json(body: bytes) -> None:
         found = (_close if doubtful else _quick).decode(text)
         if doubtful:
             json.dumps(found, ensure_ascii=False).encode()
-    except (json.JSONDecodeError, RecursionError) as error:
+    except json.JSONDecodeError as error:
         raise Malformed(f"this is not JSON: {error.msg}", where=f"character {error.pos}") from None
     except UnicodeEncodeError:
         raise Malformed("half a surrogate pair is no character", where="body") from None
