@@ -23,6 +23,7 @@ ORDER = (
     "core",
     "rules",
     "simulate",
+    "determinism",
     "power-loss",
     "chaos",
     "soak",

@@ -11,6 +11,9 @@ import anyio
 import psutil
 import pytest
 
+from orchestra.testing.determinism import CHILD
+from orchestra.testing.processes import ORPHANED
+
 pytestmark = pytest.mark.anyio
 
 CAMPAIGN = ["prove", "core", "--schedules", "1000000", "--processes", "2"]
@@ -45,6 +48,21 @@ async def test_a_campaign_that_is_killed_leaves_nobody(end: signal.Signals) -> N
             for each in played:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     each.kill()
+
+
+async def test_one_that_plays_in_another_interpreter_ends_with_its_campaign() -> None:
+    words = [sys.executable, "-m", CHILD, "schedules", "asyncio", "1", "1000000", ""]
+    async with await anyio.open_process(words) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            with anyio.fail_after(60):
+                await child.stdout.receive()
+                await child.stdin.aclose()
+                assert await child.wait() == ORPHANED
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                child.kill()
 
 
 def _plays(process: psutil.Process) -> bool:

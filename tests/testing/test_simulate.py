@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Awaitable, Callable, Generator
 from contextvars import Context
 
@@ -18,10 +15,10 @@ from orchestra.cli.prove.simulate import played
 from orchestra.errors import Malformed
 from orchestra.testing import faults, simulate
 from orchestra.testing.removed_rules import removed
-from orchestra.testing.simulation.campaign import Tally, campaign, chunk, play_seed
+from orchestra.testing.simulation.campaign import Tally, campaign, chunk
 from orchestra.testing.simulation.cluster import Shape
 from orchestra.testing.simulation.loop import Process, SimulatedLoop, Stuck
-from orchestra.testing.simulation.plan import STORES, Plan, Trouble, draw
+from orchestra.testing.simulation.plan import Plan, Trouble, draw
 from orchestra.testing.simulation.sample import Scenario, sample_app
 from orchestra.testing.simulation.simulation import NotInTime, Simulation, play
 from orchestra.testing.simulation.troubles import TROUBLES
@@ -207,29 +204,6 @@ def test_a_rule_that_is_taken_out_is_missed(name: str) -> None:
         tally = chunk(1, 60)
     assert tally.broken, f"60 simulations did not miss {name}"
     assert chunk(tally.broken[0].seed, 1).broken == (), "with the rule back, all is well"
-
-
-def test_the_same_seed_is_the_same_story_whatever_hashing_does() -> None:
-    script = (
-        "from orchestra.testing.simulation.campaign import play_seed\n"
-        "stores = ('memory', 'sqlite')\n"
-        "print([play_seed(seed, store)[1].digest for seed in (1, 2) for store in stores])"
-    )
-    said: set[str] = set()
-    for salt in ("0", "1"):  # besides this process' own, below
-        done = subprocess.run(
-            [sys.executable, "-c", script],
-            env={**os.environ, "PYTHONHASHSEED": salt},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        said.add(done.stdout)
-        assert "never awaited" not in done.stderr
-    assert len(said) == 1
-    again = [play_seed(seed, store)[1].digest for seed in (1, 2) for store in STORES]
-    assert said == {f"{again}\n"}
-    assert play_seed(1)[1].digest != play_seed(2)[1].digest
 
 
 def test_a_plan_of_a_seed_has_troubles_that_its_places_may_meet() -> None:

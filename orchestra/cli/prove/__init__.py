@@ -34,6 +34,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "simulate",
             "Play the whole system on a simulated net, disk, clock and machines, under drawn faults.",
         ),
+        "determinism": (
+            "determinism",
+            "Play each seed in two interpreters, and compare the stories and the rows.",
+        ),
         "power-loss": (
             "power_loss",
             "Cut the power after every operation of the store on its disk, and fail its operations in turn.",

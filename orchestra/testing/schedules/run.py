@@ -33,7 +33,7 @@ class Played:
     One schedule that broke nothing.
 
     ``simulated_ms`` passed in it, in ``steps`` steps of the core and ``commits`` commits; ``taken`` are the rows of the tables (kind,
-    status, verb) that were taken. ``lines`` is its story and ``digest`` that of its last rows, when they were asked for.
+    status, verb) that were taken. ``lines`` is its story and ``digest`` one of it and of its last rows, when they were asked for.
     """
 
     seed: int
@@ -88,7 +88,7 @@ class Schedule:
 
     def _digest(self) -> str:
         rows = sorted((key, repr(record)) for key, record in self.server.durable.items())
-        return sha256(repr(rows).encode()).hexdigest()
+        return sha256(repr((rows, self.world.lines)).encode()).hexdigest()
 
     def _trouble(self) -> None:
         """Now and then something happens to a machine, to the server, or to the net between them."""
