@@ -28,7 +28,7 @@ from orchestra.testing.simulation.plan import Backend
 CHILD = "orchestra.testing.determinism_child"
 WHERE = "--with"
 
-CHUNKS: Mapping[Kind, int] = MappingProxyType({"schedules": 500, "simulations": 25})
+CHUNKS: Mapping[Kind, int] = MappingProxyType({"schedules": 500, "simulations": 10})
 """How many a process plays in one go: some seconds, so that its start hardly counts."""
 
 TAIL_CHARACTERS = 3_000

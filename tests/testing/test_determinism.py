@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import msgspec
@@ -12,7 +13,7 @@ import pytest
 from orchestra.cli.entry import carry_out
 from orchestra.errors import Malformed
 from orchestra.testing import faults, schedules
-from orchestra.testing.determinism import Place, Twofold
+from orchestra.testing.determinism import Compared, Place, Twofold
 from orchestra.testing.determinism_child import Kind, this_interpreter
 from orchestra.testing.proof_page import read
 from orchestra.testing.simulation.campaign import drawn_shape, play_seed
@@ -182,6 +183,21 @@ def test_the_command_names_the_seed_and_shows_where_its_stories_part(
     assert " in the first, " in section
     assert carry_out(line.split()[3:]) == 1, "it is seen again"
     assert line in capsys.readouterr().out
+
+
+def test_a_campaign_that_is_ended_early_tells_what_was_played(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> Generator[Compared]:
+        yield Compared(2, "d", (this_interpreter(), this_interpreter()))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Twofold, "campaign", interrupted)
+    assert carry_out(["prove", "determinism", "--schedules", "9", "--json"]) == 0
+    evidence = json.loads(capsys.readouterr().out)
+    assert dict(evidence["figures"])["schedules, each played in both"] == "2"
+    assert evidence["seeds"] == "1 to 2"
+    assert "--schedules 2 --simulations 0 " in evidence["command"]
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import closing
 from shlex import quote
 from typing import Annotated
 
@@ -91,12 +91,30 @@ def determinism(
     sums: dict[Kind, Compared] = {}
     broken = ""
     for kind, seeds in wanted.items():
-        if seeds and not broken:
-            twofold = Twofold(kind, asked.places, backend)
-            played = twofold.campaign(seeds, seed=seed, processes=processes or os.cpu_count() or 1)
-            sums[kind] = deque(played, maxlen=1)[0]
-            broken = _shown(twofold, sums[kind], asked, json=json)
+        if not seeds:
+            continue
+        twofold = Twofold(kind, asked.places, backend)
+        sums[kind] = _reached(
+            twofold.campaign(seeds, seed=seed, processes=processes or os.cpu_count() or 1)
+        )
+        broken = _shown(twofold, sums[kind], asked, json=json)
+        if sums[kind].seeds < seeds or broken:
+            break
     return conclude(_evidence(sums, asked, broken), proved=not broken, page=write, json=json)
+
+
+def _reached(played: Generator[Compared]) -> Compared:
+    """The last sum; Ctrl-C ends a long campaign early, with what was played until then."""
+    reached = Compared()
+    with closing(played):
+        try:
+            for reached in played:
+                speech.say(f"{reached.seeds:,} played in both")
+        except KeyboardInterrupt:
+            if not reached.seeds:
+                raise
+            speech.say(f"ended early, after {reached.seeds:,}")
+    return reached
 
 
 def _shown(twofold: Twofold, compared: Compared, asked: _Asked, *, json: bool) -> str:
