@@ -196,7 +196,7 @@ def test_a_campaign_that_is_ended_early_tells_what_was_played(
     assert carry_out(["prove", "determinism", "--schedules", "9", "--json"]) == 0
     evidence = json.loads(capsys.readouterr().out)
     assert dict(evidence["figures"])["schedules, each played in both"] == "2"
-    assert evidence["seeds"] == "1 to 2"
+    assert evidence["seeds"] == "1 to 2 of schedules"
     assert "--schedules 2 --simulations 0 " in evidence["command"]
 
 

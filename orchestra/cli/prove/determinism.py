@@ -136,7 +136,6 @@ def _shown(twofold: Twofold, compared: Compared, asked: _Asked, *, json: bool) -
 
 def _evidence(sums: Sums, asked: _Asked, broken: str) -> Evidence:
     figures: list[tuple[str, str]] = []
-    most = max(each.seeds for each in sums.values())
     for kind, compared in sums.items():
         figures.append((f"{kind}, each played in both", f"{compared.seeds:,}"))
         figures.append((f"digest of all {kind}", compared.digest))
@@ -158,7 +157,10 @@ def _evidence(sums: Sums, asked: _Asked, broken: str) -> Evidence:
         title="The same seed, the same story" + (", on trio" if trio else ""),
         command=asked.called(asked.seed, {kind: each.seeds for kind, each in sums.items()}, other),
         figures=tuple(figures),
-        seeds=f"{asked.seed} to {asked.seed + most - 1}",
+        seeds=", ".join(
+            f"{asked.seed} to {asked.seed + each.seeds - 1} of {kind}"
+            for kind, each in sums.items()
+        ),
         result=broken or "Every seed gave the same story and the same rows in both interpreters.",
     )
 
