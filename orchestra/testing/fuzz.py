@@ -79,6 +79,17 @@ class Surface:
 
 
 @attrs.frozen(slots=True)
+class Counted:
+    """How many inputs a surface was fed, and how many of them were accepted; what adds up over seeds."""
+
+    inputs: int = 0
+    accepted: int = 0
+
+    def __add__(self, other: Counted) -> Counted:
+        return Counted(self.inputs + other.inputs, self.accepted + other.accepted)
+
+
+@attrs.frozen(slots=True)
 class Fuzzed:
     """What came of it. ``growth_bytes`` is what the process grew by after the first tenth."""
 

@@ -28,6 +28,7 @@ ORDER = (
     "chaos",
     "soak",
     "fuzz",
+    "fuzz-some",
     "fuzz-guided",
     "sockets",
     "museum",

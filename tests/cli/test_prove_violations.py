@@ -44,7 +44,7 @@ def test_an_input_that_breaks_something_is_written(
     page = tmp_path / "proof.md"
     words = ["--surface", "json", "--inputs", "100", "--write", str(page)]
     assert carry_out(["prove", "fuzz", *words]) == 1
-    assert "\n\nBroken: json: memory grew" in read(page)["fuzz"]
+    assert "\n\nBroken: json: memory grew" in read(page)["fuzz-some"]
 
 
 def test_a_history_without_an_order_is_written(

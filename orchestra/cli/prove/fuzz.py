@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from orchestra.cli import speech
-from orchestra.cli.prove.concluding import Json, Write, conclude
+from orchestra.cli.prove.concluding import Json, Ledger, Write, conclude
 from orchestra.errors import Malformed
+from orchestra.testing.proof_page import Evidence, commit_of
+from orchestra.testing.seed_ledger import SeedLedger
 
 if TYPE_CHECKING:
-    from orchestra.testing.fuzz import Fuzzed
+    from orchestra.testing.fuzz import Counted
+    from orchestra.testing.fuzz_campaign import FuzzTally
 
 INPUTS_MAX = 1_000_000_000
-
-Figures = list[tuple[str, str]]
+PROCESSES_MAX = 1_024
 
 
 def fuzz(
@@ -25,11 +30,17 @@ def fuzz(
         tuple[str, ...], Parameter(help="Only this one; may be repeated. [default: all]")
     ] = (),
     inputs: Annotated[int, Parameter(help="Inputs for each surface.")] = 10_000,
-    seed: Annotated[int, Parameter(help="The same seed gives the same inputs.")] = 1,
+    seed: Annotated[
+        int, Parameter(help="The same seed gives the same inputs; the next count on.")
+    ] = 1,
     engine: Annotated[
         Literal["drawn", "atheris"],
         Parameter(help="Inputs are drawn, or (atheris) guided by what code they reach."),
     ] = "drawn",
+    processes: Annotated[
+        int | None, Parameter(help="How many at the same time. [default: one for each cpu]")
+    ] = None,
+    ledger: Ledger = None,
     write: Write = None,
     json: Json = False,
 ) -> int:
@@ -37,78 +48,108 @@ def fuzz(
     Feed hostile input to every surface: it is taken or refused, nothing else.
 
     Nothing crashes, no request is answered with an unplanned 5xx, what is refused changes nothing, and memory stays within its bound.
-    With ``--engine atheris`` the same seed begins the same search, which then goes where new code is reached.
+    A seed is up to 5,000 inputs for each surface. A long campaign that is cut off goes on with the same ledger.
+    With ``--engine atheris`` the same seed begins the same search, which then goes where new code is reached, in one process.
     """
-    from orchestra.testing.fuzz import GROWTH_BYTES_MAX, FuzzBroken
+    from orchestra.testing.fuzz_campaign import FuzzTally, campaign, seeds_for
     from orchestra.testing.fuzz_surfaces import SURFACES
-    from orchestra.testing.proof_page import Evidence
 
     for name in surface:
         if name not in SURFACES:
             told = f"there is no surface {name!r} (there is: {', '.join(SURFACES)})"
             raise Malformed(told, where="--surface")
-    if not 1 <= inputs <= INPUTS_MAX:
-        raise Malformed(f"must be from 1 to {INPUTS_MAX}, not {inputs}", where="--inputs")
+    for option, number, most in (
+        ("--inputs", inputs, INPUTS_MAX),
+        ("--processes", processes if processes is not None else 1, PROCESSES_MAX),
+    ):
+        if not 1 <= number <= most:
+            raise Malformed(f"must be from 1 to {most}, not {number}", where=option)
     chosen = surface or tuple(SURFACES)
-    guided = engine == "atheris"
-    figures: Figures = []
-    done: list[Fuzzed] = []
-    broken = ""
-    try:
-        (_guided if guided else _drawn)(chosen, inputs, seed, figures, done)
-    except FuzzBroken as error:
-        broken = str(error)
-        speech.warn(broken)
-    largest = max([0, *(each.growth_bytes for each in done)])
-    bound = f"{largest / 2**20:.1f} MiB (bound {GROWTH_BYTES_MAX >> 20} MiB)"
     words = "".join(f" --surface {name}" for name in surface)
-    words += " --engine atheris" if guided else ""
-    evidence = Evidence(
-        name="fuzz-guided" if guided else "fuzz",
-        title="Hostile input, guided by coverage" if guided else "Hostile input",
-        command=f"python -m orchestra prove fuzz{words} --inputs {inputs} --seed {seed}",
-        figures=(
-            *figures,
-            ("inputs in all", f"{sum(each.inputs for each in done):,}"),
-            ("largest growth of memory", bound),
-        ),
-        seeds=str(seed),
-        result=f"Broken: {broken.splitlines()[0]}" if broken else _RESULT,
-    )
+    if engine == "atheris":
+        if ledger is not None:
+            raise Malformed("goes with drawn inputs alone", where="--ledger")
+        evidence, broken = _guided(chosen, inputs, seed, words)
+    else:
+        seeds, each = seeds_for(inputs)
+        of = f"fuzz {each} of {','.join(chosen)}"
+        kept = SeedLedger(FuzzTally(), of, ledger, commit_of(Path.cwd()))
+        tallies = campaign(
+            chosen, inputs, seed=seed, processes=processes or os.cpu_count() or 1, ledger=kept
+        )
+        tally = deque(tallies, maxlen=1)[0]
+        command = f"python -m orchestra prove fuzz{words} --inputs {inputs} --seed {seed}"
+        section, to = "fuzz-some" if surface else "fuzz", seed + seeds - 1
+        evidence = _drawn(section, tally, command, f"{seed} to {to}", kept.commits)
+        broken = tally.broken[0] if tally.broken else ""
+    if broken:
+        speech.warn(broken)
     return conclude(evidence, proved=not broken, page=write, json=json)
 
 
 _RESULT = "No crash, no unplanned 5xx, nothing changed by what was refused."
 
 
-def _row(each: Fuzzed) -> tuple[str, str]:
+def _row(name: str, counted: Counted, more: str = "") -> tuple[str, str]:
     from orchestra.testing.fuzz_surfaces import SURFACES
 
-    told = f"{each.inputs:,} inputs, {each.accepted:,} taken, {each.refused:,} refused"
-    return f"{each.surface}: {SURFACES[each.surface].about}", told
+    refused = counted.inputs - counted.accepted
+    told = f"{counted.inputs:,} inputs, {counted.accepted:,} taken, {refused:,} refused{more}"
+    return f"{name}: {SURFACES[name].about}", told
 
 
-def _drawn(
-    chosen: Sequence[str], inputs: int, seed: int, figures: Figures, done: list[Fuzzed]
-) -> None:
-    from orchestra.testing.fuzz import fuzz as run
-    from orchestra.testing.fuzz_surfaces import SURFACES
+def _growth(largest_bytes: int) -> tuple[str, str]:
+    from orchestra.testing.fuzz import GROWTH_BYTES_MAX
 
-    for name in chosen:
-        done.append(run(SURFACES[name], inputs=inputs, seed=seed))
-        figures.append(_row(done[-1]))
-        speech.say(": ".join(figures[-1]))
+    bound = f"{largest_bytes / 2**20:.1f} MiB (bound {GROWTH_BYTES_MAX >> 20} MiB)"
+    return "largest growth of memory", bound
 
 
-def _guided(
-    chosen: Sequence[str], inputs: int, seed: int, figures: Figures, done: list[Fuzzed]
-) -> None:
+def _drawn(name: str, tally: FuzzTally, command: str, seeds: str, commits: str) -> Evidence:
+    fed = sum(counted.inputs for counted in tally.counted.values())
+    return Evidence(
+        name=name,
+        title="Hostile input" if name == "fuzz" else "Hostile input to some surfaces",
+        command=command,
+        figures=(
+            *(_row(name, counted) for name, counted in tally.counted.items()),
+            ("inputs in all", f"{fed:,}"),
+            ("rate", f"{fed / max(tally.cpu_s, 1e-9):,.0f} inputs per second of CPU"),
+            _growth(tally.growth_bytes),
+            ("commits, with how many seeds each", commits),
+        ),
+        seeds=seeds,
+        result=f"Broken: {tally.broken[0].splitlines()[0]}" if tally.broken else _RESULT,
+    )
+
+
+def _guided(chosen: Sequence[str], inputs: int, seed: int, words: str) -> tuple[Evidence, str]:
+    from orchestra.testing.fuzz import Counted, FuzzBroken, Fuzzed
     from orchestra.testing.fuzz_guided import fuzz_guided
 
-    for name in chosen:
-        found = fuzz_guided(name, inputs=inputs, seed=seed)
-        what, told = _row(found.fuzzed)
-        reached = f"; {found.edges_corpus:,} edges by valid inputs, {found.edges:,} in the end"
-        done.append(found.fuzzed)
-        figures.append((what, told + reached))
-        speech.say(": ".join(figures[-1]))
+    figures: list[tuple[str, str]] = []
+    done: list[Fuzzed] = []
+    broken = ""
+    try:
+        for name in chosen:
+            found = fuzz_guided(name, inputs=inputs, seed=seed)
+            reached = f"; {found.edges_corpus:,} edges by valid inputs, {found.edges:,} in the end"
+            done.append(found.fuzzed)
+            counted = Counted(found.fuzzed.inputs, found.fuzzed.accepted)
+            figures.append(_row(name, counted, reached))
+            speech.say(": ".join(figures[-1]))
+    except FuzzBroken as error:
+        broken = str(error)
+    evidence = Evidence(
+        name="fuzz-guided",
+        title="Hostile input, guided by coverage",
+        command=f"python -m orchestra prove fuzz{words} --engine atheris --inputs {inputs} --seed {seed}",
+        figures=(
+            *figures,
+            ("inputs in all", f"{sum(each.inputs for each in done):,}"),
+            _growth(max([0, *(each.growth_bytes for each in done)])),
+        ),
+        seeds=str(seed),
+        result=f"Broken: {broken.splitlines()[0]}" if broken else _RESULT,
+    )
+    return evidence, broken
