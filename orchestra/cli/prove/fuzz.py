@@ -74,9 +74,8 @@ def fuzz(
         seeds, each = seeds_for(inputs)
         of = f"fuzz {each} of {','.join(chosen)}"
         kept = SeedLedger(FuzzTally(), of, ledger, commit_of(Path.cwd()))
-        tallies = campaign(
-            chosen, inputs, seed=seed, processes=processes or os.cpu_count() or 1, ledger=kept
-        )
+        processes = processes or os.cpu_count() or 1
+        tallies = campaign(chosen, inputs, seed=seed, processes=processes, ledger=kept)
         tally = deque(tallies, maxlen=1)[0]
         command = f"python -m orchestra prove fuzz{words} --inputs {inputs} --seed {seed}"
         section, to = "fuzz-some" if surface else "fuzz", seed + seeds - 1
