@@ -213,6 +213,17 @@ anyio.run(main)
 """
 
 
+RENEWALS = """
+        async def renew():
+            while True:
+                engine.extend(time.monotonic() + {lease_s})
+                await anyio.sleep({every_s})
+        import contextlib
+        stack = contextlib.AsyncExitStack()
+        group = await stack.enter_async_context(anyio.create_task_group())
+        group.start_soon(renew)""".strip()
+
+
 def worker_process(folder: Path, mark: str, lease: str = "pass") -> subprocess.Popen[bytes]:
     root = str(Path(__file__).resolve().parent.parent.parent)
     code = WORKER.format(root=root, folder=str(folder), mark=mark, lease=lease)
@@ -248,16 +259,7 @@ async def test_a_killed_worker_leaves_nothing(tmp_path: Path, mark: str) -> None
 async def test_a_frozen_worker_loses_its_processes_when_the_lease_passes(
     tmp_path: Path, mark: str
 ) -> None:
-    renewals = """
-        async def renew():
-            while True:
-                engine.extend(time.monotonic() + 2.0)
-                await anyio.sleep(0.2)
-        import contextlib
-        stack = contextlib.AsyncExitStack()
-        group = await stack.enter_async_context(anyio.create_task_group())
-        group.start_soon(renew)"""
-    worker = worker_process(tmp_path, mark, renewals.strip())
+    worker = worker_process(tmp_path, mark, RENEWALS.format(lease_s=2.0, every_s=0.2))
     try:
         await ready(worker)
         worker.send_signal(signal.SIGSTOP)
@@ -269,6 +271,25 @@ async def test_a_frozen_worker_loses_its_processes_when_the_lease_passes(
         assert 1.5 < time.monotonic() - frozen_at < 4.0
     finally:
         ended_process(worker)
+
+
+@pytest.mark.system
+async def test_a_killed_worker_leaves_nothing_beyond_its_lease(tmp_path: Path, mark: str) -> None:
+    """Without an engine what ignores TERM gets a second, but not where the lease passes before: then it may run elsewhere."""
+    lasted_s: list[float] = []
+    for lease_s in (60.0, 0.3):
+        worker = worker_process(tmp_path, mark, RENEWALS.format(lease_s=lease_s, every_s=0.05))
+        try:
+            await ready(worker)
+            worker.kill()
+            killed_at = time.monotonic()
+            await until_dead(mark, 5.0)
+            lasted_s.append(time.monotonic() - killed_at)
+        finally:
+            ended_process(worker)
+    grace_s, lease_s = lasted_s
+    assert grace_s > 0.9
+    assert lease_s < grace_s
 
 
 async def test_a_passed_lease_ends_what_runs_and_starts_nothing_new(

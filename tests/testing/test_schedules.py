@@ -70,3 +70,15 @@ def test_a_schedule_may_be_given_its_faults() -> None:
     done = run(1, knobs=calm, told=True)
     assert not any("killed" in line.what or "freezes" in line.what for line in done.lines)
     assert {fault for seed in range(50) for fault in draw(Random(seed)).faults} == set(FAULTS)
+
+
+@pytest.mark.parametrize(
+    "seed",
+    [
+        913_423,  # a guardian without its engine let work run beyond a lease that ended within its grace
+    ],
+)
+def test_what_a_campaign_came_upon_stays_mended(seed: int) -> None:
+    lines, violation = play(seed)
+    assert lines
+    assert violation is None

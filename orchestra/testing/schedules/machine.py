@@ -98,7 +98,9 @@ class Machine:
         self._frozen_until = 0
         self._stalled.clear()
         for body in self._bodies.values():
-            self._end_body(body, self.world.rng.randint(0, ORPHANED_MS))
+            # The guardian goes on watching the lease that it knows of, and gives nothing beyond it.
+            ms = self.world.rng.randint(0, ORPHANED_MS)
+            self._end_body(body, min(ms, max(0, self._guard_ms())))
 
     def freeze(self, ms: int) -> None:
         """It does nothing for so long and does not know it. Its guardian ends the work when the lease passes."""
@@ -107,10 +109,13 @@ class Machine:
         self.world.tell(self.name, f"freezes for {ms} ms")
         self._frozen_until = self.world.now_ms + ms
         if self.session.fence == "strict":
-            guard_ms = int(self.session.guard_s * 1000) - self.world.now_ms
             life = self._life
-            self.world.after(guard_ms, lambda: self._guarded(life))
+            self.world.after(self._guard_ms(), lambda: self._guarded(life))
         self.world.after(ms, self._thaw)
+
+    def _guard_ms(self) -> int:
+        """How long from now the guardian lets work run that its engine does not end."""
+        return int(self.session.guard_s * 1000) - self.world.now_ms
 
     def _guarded(self, life: int) -> None:
         """What a guardian does when the lease that it knows of has passed."""
