@@ -207,26 +207,18 @@ async def main():
         {lease}
         for name in hostile.SCRIPTS:
             await begun(engine, hostile_order(name, {mark!r}))
+        {last}
         print("all ready", flush=True)
         await anyio.sleep_forever()
 anyio.run(main)
 """
 
 
-RENEWALS = """
-        async def renew():
-            while True:
-                engine.extend(time.monotonic() + {lease_s})
-                await anyio.sleep({every_s})
-        import contextlib
-        stack = contextlib.AsyncExitStack()
-        group = await stack.enter_async_context(anyio.create_task_group())
-        group.start_soon(renew)""".strip()
-
-
-def worker_process(folder: Path, mark: str, lease: str = "pass") -> subprocess.Popen[bytes]:
+def worker_process(
+    folder: Path, mark: str, lease: str = "pass", last: str = "pass"
+) -> subprocess.Popen[bytes]:
     root = str(Path(__file__).resolve().parent.parent.parent)
-    code = WORKER.format(root=root, folder=str(folder), mark=mark, lease=lease)
+    code = WORKER.format(root=root, folder=str(folder), mark=mark, lease=lease, last=last)
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
 
 
@@ -259,7 +251,16 @@ async def test_a_killed_worker_leaves_nothing(tmp_path: Path, mark: str) -> None
 async def test_a_frozen_worker_loses_its_processes_when_the_lease_passes(
     tmp_path: Path, mark: str
 ) -> None:
-    worker = worker_process(tmp_path, mark, RENEWALS.format(lease_s=2.0, every_s=0.2))
+    renewals = """
+        async def renew():
+            while True:
+                engine.extend(time.monotonic() + 2.0)
+                await anyio.sleep(0.2)
+        import contextlib
+        stack = contextlib.AsyncExitStack()
+        group = await stack.enter_async_context(anyio.create_task_group())
+        group.start_soon(renew)"""
+    worker = worker_process(tmp_path, mark, renewals.strip())
     try:
         await ready(worker)
         worker.send_signal(signal.SIGSTOP)
@@ -278,7 +279,8 @@ async def test_a_killed_worker_leaves_nothing_beyond_its_lease(tmp_path: Path, m
     """Without an engine what ignores TERM gets a second, but not where the lease passes before: then it may run elsewhere."""
     lasted_s: list[float] = []
     for lease_s in (60.0, 0.3):
-        worker = worker_process(tmp_path, mark, RENEWALS.format(lease_s=lease_s, every_s=0.05))
+        last = f"engine.extend(time.monotonic() + {lease_s})"
+        worker = worker_process(tmp_path / str(lease_s), mark, last=last)
         try:
             await ready(worker)
             worker.kill()
