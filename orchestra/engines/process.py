@@ -33,6 +33,7 @@ from orchestra.engines.argv import Blanks, read_template
 from orchestra.engines.guard import Guard, Ward
 from orchestra.engines.output import Reader
 from orchestra.engines.roster import Roster
+from orchestra.engines.shared_folders import SharedFolders
 from orchestra.errors import EngineFailed, Malformed, ensure
 from orchestra.ports import AttemptSink, Ended
 from orchestra.statemachine.records import Cause
@@ -63,9 +64,12 @@ class _Held:
 
 @value
 class _Launch:
+    """``shared`` is the name of the job's folder in `SharedFolders`; empty if the template names another."""
+
     argv: tuple[str, ...]
     env: dict[str, str]
     folder: Path
+    shared: str
     stdin: str | None
     memory_bytes: int
 
@@ -76,7 +80,8 @@ class ProcessEngine:
 
     Args:
         folder: Where attempts get their working directories; made if absent. Several engines may have the same: each takes a
-            numbered place in it (``folder/1``), and ``folder/shared`` is for all.
+            numbered place in it (``folder/1``), and ``folder/shared`` is for all. There a job has a folder while an attempt of it
+            runs, and afterwards if there is something in it.
         guardian_mode: ``plain`` does without orphan adoption and /proc, as on systems that have neither.
 
     Raises:
@@ -93,7 +98,7 @@ class ProcessEngine:
         self.place = self._folder
         self._lock = -1
         self._failed: deque[Path] = deque()
-        self._shared: set[str] = set()
+        self._shared = SharedFolders(self._folder / "shared")
 
     @property
     def guardian_pid(self) -> int | None:
@@ -173,6 +178,7 @@ class ProcessEngine:
         if not held.rung:
             ended = await self._run_program(held, guard, launch)
         await self._put_away(launch.folder, ended)
+        self._shared.leave(launch.shared)
         return ended
 
     async def _run_program(self, held: _Held, guard: Guard, launch: _Launch) -> Ended:
@@ -220,7 +226,8 @@ class ProcessEngine:
         """Everything that a program is started with. Raises Malformed and OSError."""
         template = read_template(order.template)
         folder = self.place / _safe(order.attempt_id)
-        shared = template.folder or str(self._folder / "shared" / _safe(order.job_id))
+        name = "" if template.folder else _safe(order.job_id)
+        shared = template.folder or str(self._shared.path(name))
         blanks = Blanks(order, str(folder), shared)
         argv = tuple(
             blanks.filled(word, f"argv[{index}]") for index, word in enumerate(template.argv)
@@ -229,18 +236,18 @@ class ProcessEngine:
         stdin = None if template.stdin is None else blanks.filled(template.stdin, "stdin")
         limits = [template.memory_bytes or 0, dict(order.needs).get("memory", 0) // 1000]
         folder.mkdir(mode=0o700)
-        if shared not in self._shared:
+        if name:
+            self._shared.use(name)
+        else:
             Path(shared).mkdir(parents=True, exist_ok=True)
-            if len(self._shared) < KEPT_FOLDERS_MAX:  # only saves a look at the disk
-                self._shared.add(shared)
         taken = {name: os.environ[name] for name in template.inherit if name in os.environ}
         env = {**_clean(order, str(folder), shared), **taken, **added}
-        return _Launch(argv, env, folder, stdin, min(filter(None, limits), default=0))
+        return _Launch(argv, env, folder, name, stdin, min(filter(None, limits), default=0))
 
     def _take_place(self) -> None:
         """Take the first numbered place that no other engine has; the lock goes with the process, however it ends."""
         try:
-            (self._folder / "shared").mkdir(parents=True, exist_ok=True)
+            self._shared.sweep()
             for number in range(1, PLACES_MAX + 1):
                 self.place = self._folder / str(number)
                 self.place.mkdir(mode=0o700, exist_ok=True)

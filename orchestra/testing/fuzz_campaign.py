@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing
 from functools import partial
 
 import attrs
@@ -12,7 +11,7 @@ import psutil
 
 from orchestra.testing.fuzz import GROWTH_BYTES_MAX, Counted, fuzz
 from orchestra.testing.fuzz_surfaces import SURFACES
-from orchestra.testing.processes import in_pieces
+from orchestra.testing.seed_campaign import over_seeds
 from orchestra.testing.seed_ledger import SeedLedger
 
 SEED_INPUTS_MAX = 5_000
@@ -98,22 +97,10 @@ def campaign(
     processes: int = 1,
     ledger: SeedLedger[FuzzTally] | None = None,
 ) -> Generator[FuzzTally]:
-    """
-    Feed surfaces with at least ``inputs`` inputs each; yields the sum so far after every piece, and ends after one that broke something.
-
-    What is on the ledger is not played again, and counts; a piece without a broken law is put there.
-    """
-    ledger = ledger or SeedLedger(FuzzTally())
+    """Feed surfaces with at least ``inputs`` inputs each; the sum so far after every piece, as `over_seeds` tells it."""
     seeds, each = seeds_for(inputs)
-    pieces, total = ledger.left(seed, seeds, PIECE_SEEDS), ledger.total
-    if not pieces:
-        yield total
     play = partial(feed_seeds, tuple(names), each)
-    with closing(in_pieces(play, pieces, min(processes, max(1, len(pieces))))) as played:
-        for first, count, tally in played:
-            total += tally
-            if not tally.broken:
-                ledger.add(first, count, tally)
-            yield total
-            if total.broken:
-                return
+    ledger = ledger or SeedLedger(FuzzTally())
+    yield from over_seeds(
+        play, range(seed, seed + seeds), ledger, chunk=PIECE_SEEDS, processes=processes
+    )

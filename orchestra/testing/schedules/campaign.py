@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Generator
-from contextlib import closing
 
 import attrs
 
 from orchestra.errors import Defect
 from orchestra.statemachine.lifecycles import TABLES
-from orchestra.testing.processes import in_pieces
 from orchestra.testing.schedules.run import Violated, run
+from orchestra.testing.seed_campaign import over_seeds
 from orchestra.testing.seed_ledger import SeedLedger
 
 CHUNK = 500
@@ -121,20 +120,7 @@ def chunk(first: int, count: int) -> Tally:
 def campaign(
     schedules: int, *, seed: int = 1, processes: int = 1, ledger: SeedLedger[Tally] | None = None
 ) -> Generator[Tally]:
-    """
-    Play ``schedules`` schedules from ``seed`` on; yields the sum so far after every chunk, and ends after a chunk with a broken one.
-
-    What is on the ledger is not played again, and counts; a chunk without a broken one is put there.
-    """
+    """Play ``schedules`` schedules from ``seed`` on; the sum so far after every chunk, as `over_seeds` tells it."""
+    seeds = range(seed, seed + schedules)
     ledger = ledger or SeedLedger(Tally())
-    pieces, total = ledger.left(seed, schedules, CHUNK), ledger.total
-    if not pieces:
-        yield total
-    with closing(in_pieces(chunk, pieces, processes)) as played:
-        for first, count, tally in played:
-            total += tally
-            if not tally.broken:
-                ledger.add(first, count, tally)
-            yield total
-            if total.broken:
-                return
+    yield from over_seeds(chunk, seeds, ledger, chunk=CHUNK, processes=processes)

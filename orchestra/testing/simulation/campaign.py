@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
-from contextlib import closing
 from functools import partial
 from random import Random
 
 import attrs
 
 from orchestra.testing import faults
-from orchestra.testing.processes import in_pieces
+from orchestra.testing.seed_campaign import over_seeds
 from orchestra.testing.seed_ledger import SeedLedger
 from orchestra.testing.simulation.cluster import Shape
 from orchestra.testing.simulation.plan import Backend, Keeping, Plan, draw
@@ -131,22 +130,8 @@ def campaign(
     backend: Backend = "asyncio",
     ledger: SeedLedger[Tally] | None = None,
 ) -> Generator[Tally]:
-    """
-    Play ``simulations`` simulations from ``seed`` on; yields the sum so far, and ends after a chunk with a broken one. Closing it gives up
-    what has not begun.
-
-    What is on the ledger is not played again, and counts; a chunk without a broken one is put there.
-    """
-    ledger = ledger or SeedLedger(Tally())
-    pieces, total = ledger.left(seed, simulations, CHUNK), ledger.total
-    if not pieces:
-        yield total
+    """Play ``simulations`` simulations from ``seed`` on; the sum so far after every chunk, as `over_seeds` tells it."""
+    seeds = range(seed, seed + simulations)
     play_chunk = partial(chunk, store=store, backend=backend)
-    with closing(in_pieces(play_chunk, pieces, processes)) as played:
-        for first, count, tally in played:
-            total += tally
-            if not tally.broken:
-                ledger.add(first, count, tally)
-            yield total
-            if total.broken:
-                return
+    ledger = ledger or SeedLedger(Tally())
+    yield from over_seeds(play_chunk, seeds, ledger, chunk=CHUNK, processes=processes)
