@@ -36,6 +36,7 @@ from orchestra.engines.spawning import (
     adopts_orphans,
     bound,
     drain,
+    gains_no_privileges,
     spawn,
     told,
     took_zombie,
@@ -361,6 +362,7 @@ def main(fd: int, mode: str = "") -> None:
     low: list[int] = []
     while not low or low[-1] < FIRST_FD - 1:
         low.append(os.dup(0))
+    gains_no_privileges()  # a program that became another user could not be ended
     if mode == "plain":
         Guardian(line, PsTable(), reaper=False).run()
     else:

@@ -16,6 +16,7 @@ from typing import Any
 from orchestra.engines.kin import RLIMIT_LOCKS
 
 PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
 
 _DEFAULTED = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ)
 """Signals that the guardian, or Python, ignores: a program gets them as they are by nature."""
@@ -139,13 +140,22 @@ def bound(pid: int, memory_bytes: int) -> None:
 
 def adopts_orphans() -> bool:
     """Ask the system to hand this process every descendant that loses its parent. False where it can not."""
+    return _asked_of_system(PR_SET_CHILD_SUBREAPER)
+
+
+def gains_no_privileges() -> bool:
+    """Ask the system that no program of this process or its descendants gets more rights than it has. False where it can not."""
+    return _asked_of_system(PR_SET_NO_NEW_PRIVS)
+
+
+def _asked_of_system(option: int) -> bool:
     import ctypes
 
     try:
         call = ctypes.CDLL(None, use_errno=True).prctl
     except (AttributeError, OSError):
         return False
-    return bool(call(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+    return bool(call(option, 1, 0, 0, 0) == 0)
 
 
 def took_zombie(pid: int) -> bool:

@@ -93,12 +93,14 @@ def take_lock(path: str, disk: Disk = THE_DISK) -> Connection:
 
 def open_writer(path: str, durability: str, disk: Disk = THE_DISK) -> Connection:
     """
-    A connection that commits, in WAL mode. Makes an empty file when there is none.
+    A connection that commits, in WAL mode. Makes an empty file when there is none, which only its owner may read.
 
     Raises:
         Malformed: It is a database of something else that is not in WAL mode: it stays as it is.
         Conflict: The same of a newer orchestra's.
     """
+    with contextlib.suppress(OSError):  # it is there; or SQLite says what is wrong with its place
+        disk.reserve(path)
     connection = connect(path, vfs=disk.vfs)
     try:
         _set_up(connection, path, SYNCHRONOUS[durability])

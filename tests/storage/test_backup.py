@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import anyio
@@ -84,14 +85,33 @@ async def test_a_backup_never_overwrites(tmp_path: Path) -> None:
         await store.aclose()
 
 
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
 async def test_a_backup_has_the_mode_of_the_store(tmp_path: Path) -> None:
     store = await filled(tmp_path / "store.db", 1)
     try:
-        tmp_path.joinpath("store.db").chmod(0o600)
+        tmp_path.joinpath("store.db").chmod(0o640)
         await store.backup(str(tmp_path / "copy.db"))
-        assert (tmp_path / "copy.db").stat().st_mode & 0o777 == 0o600
+        assert mode(tmp_path / "copy.db") == 0o640
     finally:
         await store.aclose()
+
+
+async def test_a_new_store_is_its_owners_alone(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        store = await filled(tmp_path / "store.db", 1)
+    finally:
+        os.umask(before)
+    try:
+        assert mode(tmp_path / "store.db") == mode(tmp_path / "store.db-wal") == 0o600
+        tmp_path.joinpath("store.db").chmod(0o640)
+    finally:
+        await store.aclose()
+    await (await SqliteStore.open(str(tmp_path / "store.db"))).aclose()
+    assert mode(tmp_path / "store.db") == 0o640, "what its owner chose stays"
 
 
 async def test_a_backup_that_is_given_up_leaves_nothing(tmp_path: Path) -> None:
