@@ -1,19 +1,24 @@
 """
-Tests that need nothing but a processor run beside the others, in what those leave idle.
+Tests run beside one another, in what those leave idle that are judged by the clock.
 
-Half of the tests wait: for a lease to end, for a process to start. Those that are marked ``aside`` are played meanwhile by two processes
-of pytest at the lowest priority there is, which any other process takes the processor from at once: what measures time is not disturbed.
-Their turn comes last; by then most of them have ended, and are told as if they had run just then, with the time that they took.
+Half of the tests wait: for a lease to end, for a process to start. So there are three rows of them:
 
-Such a test asks nothing of the clock on the wall, and starts nothing that does: on a machine that is busy with other things it may stand
-still for as long as the others take.
+- those marked ``prompt`` are played by the run itself. They have to see something happen within seconds, and others give way to them;
+- those without a mark are played meanwhile by one more process, at a lower priority, where there are many of both;
+- those marked ``aside`` need nothing but a processor, and are played by two processes at the lowest priority there is. Such a test asks
+  nothing of the clock on the wall, and starts nothing that does: on a machine that is busy with other things it may stand still for as
+  long as the others take.
+
+What was played in another row is told after all that the run itself plays, as if it had run just then, with the time that it took.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
+import signal
 from collections.abc import Collection
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -21,13 +26,37 @@ from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
 
+import attrs
 import psutil
 import pytest
 
-PROCESSES = 2
-"""CI has two processors; where there is one, the other process waits its turn."""
+MARKS = ("prompt", "", "aside")
+"""The rows, in the order in which they are told; the second is of tests without a mark."""
 
-MARK = "aside"
+MANY = 100
+"""Fewer tests without a mark are played by the run itself: to collect them anew takes as long."""
+
+
+@attrs.frozen(slots=True)
+class Row:
+    """
+    Tests that are played beside.
+
+    Args:
+        processes: How many play them. CI has two processors; where there is one, the other process waits its turn.
+        nice: Of its group of processes, where the system shares by sessions; 19 is the last.
+        idle: Whether anybody else takes the processor from it at once.
+    """
+
+    processes: int
+    nice: int
+    idle: bool
+
+
+PR_SET_PDEATHSIG = 1
+
+UNMARKED = Row(processes=1, nice=10, idle=False)
+ASIDE = Row(processes=2, nice=19, idle=True)
 
 
 class Aside:
@@ -38,32 +67,38 @@ class Aside:
         self._ended: set[str] = set()
         self._wanted: set[str] = set()
         self._processes: dict[Connection, BaseProcess] = {}
-        self._taken: Synchronized[int] | None = None
+        self._taken: list[Synchronized[int]] = []  # kept: a lock that nobody holds is unlinked
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Put them last, in their order."""
-        items.sort(key=lambda item: item.get_closest_marker(MARK) is not None)
+        """Row by row, each in its order."""
+        items.sort(key=lambda item: MARKS.index(_mark(item)))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
-        """Begin them, unless there is one only, or somebody wants to look on."""
-        found = [item for item in session.items if item.get_closest_marker(MARK) is not None]
+        """Begin the other rows, unless there is little to play in them, or somebody wants to look on."""
         option = session.config.option
-        if len(found) < 2 or option.collectonly or option.usepdb:
+        if option.collectonly or option.usepdb or option.capture == "no":
             return
-        self._wanted = {item.nodeid for item in found}
-        paths = sorted({str(item.path) for item in found})
+        rows: dict[str, list[pytest.Item]] = {mark: [] for mark in MARKS}
+        for item in session.items:
+            rows[_mark(item)].append(item)
+        if rows["prompt"] and len(rows[""]) >= MANY:
+            self._begin(rows[""], UNMARKED)
+        if len(rows["aside"]) > 1:
+            self._begin(rows["aside"], ASIDE)
+
+    def _begin(self, items: list[pytest.Item], row: Row) -> None:
+        wanted = {item.nodeid for item in items}
+        self._wanted |= wanted
+        paths = sorted({str(item.path) for item in items})
         context = multiprocessing.get_context("spawn")  # not forked: the tests may have threads
-        taken = self._taken = context.Value("i", 0)  # kept: a lock that nobody holds is unlinked
-        for _ in range(PROCESSES):
+        taken = context.Value("i", 0)
+        self._taken.append(taken)
+        for _ in range(row.processes):
             ours, theirs = context.Pipe()
-            process = context.Process(
-                target=play,
-                args=(str(session.config.rootpath), paths, self._wanted, taken, theirs),
-            )
+            process = context.Process(target=play, args=(paths, wanted, taken, theirs, row))
             process.start()
-            _last(process)
             theirs.close()
             self._processes[ours] = process
 
@@ -114,7 +149,10 @@ class Aside:
 class Player:
     """A plugin of a run beside: what it plays nobody else does, and what comes of it is sent."""
 
-    def __init__(self, wanted: Collection[str], taken: Synchronized[int], told: Connection) -> None:
+    def __init__(
+        self, wanted: Collection[str], taken: Synchronized[int], told: Connection, row: Row
+    ) -> None:
+        self._row = row
         self._wanted = wanted
         self._taken = taken
         self._sending = told
@@ -128,8 +166,10 @@ class Player:
         items = [item for item in session.items if item.nodeid in self._wanted]
         while (number := self._next()) < len(items):
             item = items[number]
+            # Alone in its row it plays the next one too, so what both need may stay.
+            later = items[number + 1 : number + 2] if self._row.processes == 1 else []
             self._reports.clear()
-            item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=(*later, None)[0])
             self._sending.send((item.nodeid, self._reports))
         return True
 
@@ -147,29 +187,49 @@ class Player:
 
 
 def play(
-    root: str, paths: list[str], wanted: Collection[str], taken: Synchronized[int], told: Connection
+    paths: list[str], wanted: Collection[str], taken: Synchronized[int], told: Connection, row: Row
 ) -> None:
     """A run beside, as a process."""
-    os.chdir(root)
+    _give_way(row)
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         words = ["-p", "no:aside", "-p", "no:cacheprovider", *paths]
-        pytest.main(words, plugins=[Player(wanted, taken, told)])
+        pytest.main(words, plugins=[Player(wanted, taken, told, row)])
 
 
-def _last(process: BaseProcess) -> None:
-    """It takes the processor only when nobody else wants it; where a sandbox does not know of that, it is one among others."""
-    assert process.pid is not None
-    if hasattr(os, "SCHED_IDLE"):
+def _mark(item: pytest.Item) -> str:
+    return next((mark for mark in MARKS if mark and item.get_closest_marker(mark)), "")
+
+
+def _give_way(row: Row) -> None:
+    """Linux shares the processor among sessions first; where a sandbox does not know of that, all are alike."""
+    os.setsid()
+    _end_with_the_run()
+    with contextlib.suppress(OSError):
+        _autogroup(os.getpid()).write_text(str(row.nice))
+        os.nice(row.nice)
+    if row.idle and hasattr(os, "SCHED_IDLE"):
         with contextlib.suppress(OSError):
-            os.sched_setscheduler(process.pid, os.SCHED_IDLE, os.sched_param(0))
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
+def _end_with_the_run() -> None:
+    """Also when that is killed: a signal to its group does not come here any more."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _like_others(process: BaseProcess) -> None:
     """Now somebody waits for it, and for what it started. Who is not root may not say so."""
-    if hasattr(os, "SCHED_IDLE"):
-        for each in _tree(process):
-            with contextlib.suppress(OSError):
+    for each in _tree(process):
+        with contextlib.suppress(OSError, psutil.Error):
+            if hasattr(os, "SCHED_IDLE") and os.sched_getscheduler(each.pid) == os.SCHED_IDLE:
                 os.sched_setscheduler(each.pid, os.SCHED_OTHER, os.sched_param(0))
+            each.nice(0)
+            _autogroup(each.pid).write_text("0")
+
+
+def _autogroup(pid: int) -> Path:
+    return Path(f"/proc/{pid}/autogroup")
 
 
 def _tree(process: BaseProcess) -> list[psutil.Process]:

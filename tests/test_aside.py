@@ -12,7 +12,16 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.aside import MANY, UNMARKED
 from tests.tidy import ROOT
+
+INI = """
+[pytest]
+markers =
+    aside
+    prompt
+filterwarnings = error
+"""
 
 SUITE = """
 import os
@@ -47,6 +56,33 @@ def test_warned():
 
 def test_here():
     note("here")
+"""
+
+ROWS = """
+import os
+
+import pytest
+
+
+def note(name):
+    with open("{folder}/played", "a") as played:
+        played.write(f"{{name}} {{os.getppid()}} {{os.nice(0)}}\\n")
+
+
+@pytest.fixture(scope="module")
+def shared():
+    note("made")
+
+
+@pytest.mark.parametrize("number", range({many}))
+def test_many(number, shared):
+    note("many")
+    assert number != 1, "one is wrong"
+
+
+@pytest.mark.prompt
+def test_prompt():
+    note("prompt")
 """
 
 DIES = """
@@ -93,7 +129,7 @@ def run(folder: Path, suite: str, *words: str) -> tuple[int, str]:
     """The code and the words of a run of pytest."""
     shutil.copy(ROOT / "tests" / "conftest.py", folder / "conftest.py")
     (folder / "test_it.py").write_text(suite, encoding="utf-8")
-    (folder / "pytest.ini").write_text("[pytest]\nmarkers = aside\nfilterwarnings = error\n")
+    (folder / "pytest.ini").write_text(INI)
     argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words, str(folder)]
     env = {**os.environ, "ORCHESTRA_REQUIRE": "all", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
@@ -114,6 +150,37 @@ def test_each_is_played_once_and_told_as_if_it_had_run_here(tmp_path: Path) -> N
     beside = {parent for name, parent in parents.items() if name != "here"}
     assert parents["here"] not in beside
     assert len(beside) == 1
+
+
+def rows(folder: Path, many: int, *words: str) -> dict[str, list[str]]:
+    """Who played what: for each name its parent and priority, each time."""
+    code, said = run(folder, ROWS.format(folder=folder, many=many), *words)
+    assert code == 1
+    assert f"1 failed, {many} passed" in said
+    assert "one is wrong" in said
+    played: dict[str, list[str]] = {}
+    for line in (folder / "played").read_text().splitlines():
+        name, _, who = line.partition(" ")
+        played.setdefault(name, []).append(who)
+    return played
+
+
+def test_many_without_a_mark_are_played_in_a_row_of_their_own(tmp_path: Path) -> None:
+    played = rows(tmp_path, MANY)
+    assert len(played["many"]) == MANY
+    assert played["made"] == played["many"][:1], "what they share is made once"
+    assert len({who.split()[0] for who in played["many"]}) == 1
+    (here, nice), (there, other) = played["prompt"][0].split(), played["many"][0].split()
+    assert here != there
+    assert int(other) == min(19, int(nice) + UNMARKED.nice)
+
+
+@pytest.mark.parametrize(("many", "words"), [(MANY - 1, ()), (MANY, ("-s",))])
+def test_few_or_looked_at_are_played_here(
+    tmp_path: Path, many: int, words: tuple[str, ...]
+) -> None:
+    played = rows(tmp_path, many, *words)
+    assert set(played["many"]) == set(played["prompt"])
 
 
 def test_one_alone_is_played_here(tmp_path: Path) -> None:

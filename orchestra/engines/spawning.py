@@ -18,8 +18,12 @@ from orchestra.engines.kin import RLIMIT_LOCKS
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 
-_DEFAULTED = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ)
-"""Signals that the guardian, or Python, ignores: a program gets them as they are by nature."""
+_DEFAULTED = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+"""
+A program gets its signals as they are by nature, whatever this process ignores and whoever started its worker did.
+
+``worker &`` in a script, for one, makes it ignore SIGINT and SIGQUIT.
+"""
 
 
 class Ward:

@@ -17,7 +17,7 @@ import pytest
 from orchestra.testing.chaos.undertaker import living
 from tests.cli.kit import PROGRAM, ROOT, environment, plain
 
-pytestmark = [pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.prompt]
 
 BOUND_S = 150.0
 """Seven processes start, and some of them again; this is for a machine that is busy with other things."""

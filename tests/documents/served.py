@@ -14,8 +14,9 @@ import anyio
 import anyio.to_thread
 import attrs
 
+from orchestra.testing.free_port import free_port
 from tests.engines.member_program import Program, program
-from tests.system.farm import PAUSE_S, Farm, free_port, open_farm
+from tests.system.farm import PAUSE_S, Farm, open_farm
 
 BOUND_S = 60.0
 USER = "kyunghee"

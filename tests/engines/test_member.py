@@ -11,6 +11,7 @@ import pytest
 from orchestra.dialects.tango_places import Place
 from orchestra.statemachine.records import Cause
 from orchestra.testing.check_engine import CHECKS, Check, EngineBench
+from orchestra.testing.free_port import free_port
 from tests.engines.member_bench import (
     IDS,
     OwnLine,
@@ -18,7 +19,6 @@ from tests.engines.member_bench import (
     bench,
 )
 from tests.engines.member_program import Ids, Reply, program
-from tests.system.farm import free_port
 
 pytestmark = pytest.mark.anyio
 

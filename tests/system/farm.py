@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from orchestra.ports import Moved, Story
 from orchestra.statemachine.commands import StageDraft
 from orchestra.statemachine.lifecycles import TASK_FINAL
 from orchestra.statemachine.records import Span
+from orchestra.testing.free_port import free_port
 from tests.tidy import ROOT
 
 BOUND_S = 30.0
@@ -244,12 +244,6 @@ async def until(met: Callable[[], bool], bound_s: float = BOUND_S) -> float:
         while not met():
             await anyio.sleep(PAUSE_S)
     return time.monotonic() - began
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @asynccontextmanager

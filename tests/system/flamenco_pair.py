@@ -15,7 +15,8 @@ from typing import Any
 
 import psutil
 
-from tests.system.farm import Child, free_port, until
+from orchestra.testing.free_port import free_port
+from tests.system.farm import Child, until
 from tests.system.test_flamenco import BOUND_S
 from tests.tidy import ROOT
 

@@ -15,8 +15,9 @@ import pytest
 
 from orchestra.cli.entry import carry_out
 from orchestra.statemachine import ids
+from orchestra.testing.free_port import free_port
 from orchestra.transports.tokens import open_tokens, read_plain_tokens
-from tests.system.farm import BOUND_S, PAUSE_S, Child, free_port
+from tests.system.farm import BOUND_S, PAUSE_S, Child
 
 pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.slow]
 

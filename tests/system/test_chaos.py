@@ -34,7 +34,7 @@ from orchestra.testing.chaos.tally import Tally
 from orchestra.testing.chaos.troubles import ELSEWHERE, GONE, WORK_AFTER_SERVER, cut_off
 from tests.tidy import ROOT
 
-pytestmark = [pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.prompt]
 
 if sys.platform != "linux":
     pytest.skip("needs Linux", allow_module_level=True)

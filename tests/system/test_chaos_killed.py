@@ -16,7 +16,7 @@ from orchestra.testing.chaos import undertaker
 from orchestra.testing.chaos.undertaker import SMALL, bury, living, mark_of
 from tests.tidy import ROOT
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.prompt]
 
 if sys.platform != "linux":
     pytest.skip("needs Linux", allow_module_level=True)

@@ -24,7 +24,8 @@ import pytest
 from orchestra.statemachine.lifecycles import JOB_FINAL, JobStatus
 from orchestra.statemachine.queries import GetJob, GetTask, ListTasks
 from orchestra.statemachine.replies import JobView
-from tests.system.farm import Farm, free_port, open_farm, until
+from orchestra.testing.free_port import free_port
+from tests.system.farm import Farm, open_farm, until
 from tests.tidy import ROOT
 
 pytestmark = [pytest.mark.anyio, pytest.mark.system]

@@ -18,7 +18,8 @@ import pytest
 
 from orchestra.statemachine.lifecycles import JobStatus
 from orchestra.statemachine.queries import GetTask
-from tests.system.farm import PAUSE_S, free_port, until
+from orchestra.testing.free_port import free_port
+from tests.system.farm import PAUSE_S, until
 from tests.system.flamenco_pair import (
     DRAWS,
     MARKED,

@@ -18,7 +18,7 @@ from orchestra.statemachine.commands import SubmitJob
 from tests.system.farm import BOUND_S, Farm, open_farm, until
 from tests.system.laws import not_ended_once, still_alive
 
-pytestmark = [pytest.mark.anyio, pytest.mark.system]
+pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.prompt]
 
 BALLAST_BYTES = 500_000
 JOBS_MAX = 400

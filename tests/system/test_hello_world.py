@@ -12,7 +12,7 @@ import pytest
 
 from tests.tidy import ROOT
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.prompt]
 
 CPU_S_MAX = 0.34
 """Promised is half a second. It takes a quarter of one on the machine meant, and what adds much to that is to be noticed."""

@@ -14,7 +14,7 @@ import pytest
 
 from tests.system.farm import Farm, open_farm
 
-pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.slow, pytest.mark.prompt]
 
 CHECKS = (
     "not_a_server_error",

@@ -23,7 +23,7 @@ from orchestra.testing.hostile.slow import (
     slow,
 )
 
-pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.slow, pytest.mark.prompt]
 
 SLOW = 200
 """2,000 are tried by ``python -m orchestra prove sockets --slow 2000 --clients 100``."""

@@ -9,7 +9,7 @@ from orchestra.testing.fuzz import FuzzBroken
 from orchestra.testing.hostile import corpus, flood, frames
 from orchestra.testing.hostile.campaign import ROOM, serving, working
 
-pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.slow, pytest.mark.prompt]
 
 FLOOD = 400
 """A campaign asks a hundred times as often: ``python -m orchestra prove sockets --flood 50000``."""

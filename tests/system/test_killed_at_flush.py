@@ -22,9 +22,10 @@ from orchestra.statemachine.commands import StageDraft, SubmitJob
 from orchestra.statemachine.records import Job
 from orchestra.storage.sqlite import SqliteStore
 from orchestra.storage.sqlite_files import check_file
-from tests.system.farm import BOUND_S, Child, free_port
+from orchestra.testing.free_port import free_port
+from tests.system.farm import BOUND_S, Child
 
-pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.slow, pytest.mark.prompt]
 
 SUBMISSIONS = 4
 FLUSHES_MAX = 60

@@ -24,7 +24,7 @@ from orchestra.statemachine.queries import ListTasks
 from tests.system.farm import open_farm
 from tests.system.laws import slower_than
 
-pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.slow, pytest.mark.prompt]
 
 T = TypeVar("T")
 

@@ -27,7 +27,7 @@ from orchestra.statemachine.queries import GetOverview
 from tests.system.farm import BOUND_S, Child, Farm, open_farm, until
 from tests.system.laws import not_ended_once, not_run_once, slower_than, still_alive
 
-pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.slow, pytest.mark.prompt]
 
 NOTE = 'echo "$ORCHESTRA_ATTEMPT_NUMBER" >> "$RUNS/$ORCHESTRA_TASK"'
 SCRIPT = f"{NOTE}; sleep 0.05"

@@ -12,7 +12,7 @@ from orchestra.cli.entry import carry_out
 from orchestra.testing.soak import DESCRIPTORS, MIB, Look, Soak, grown, growth_mib, soak
 from tests.tidy import ROOT
 
-pytestmark = [pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.prompt]
 
 if sys.platform != "linux":
     pytest.skip("needs Linux", allow_module_level=True)

@@ -17,8 +17,9 @@ import anyio.to_thread
 import httpx
 import pytest
 
+from orchestra.testing.free_port import free_port
 from tests.engines.member_program import Program, program
-from tests.system.farm import PAUSE_S, Child, free_port
+from tests.system.farm import PAUSE_S, Child
 
 pytestmark = [pytest.mark.anyio, pytest.mark.system]
 

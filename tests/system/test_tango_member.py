@@ -15,7 +15,8 @@ import anyio
 import httpx
 import pytest
 
-from tests.system.farm import PAUSE_S, Child, free_port
+from orchestra.testing.free_port import free_port
+from tests.system.farm import PAUSE_S, Child
 
 pytestmark = [pytest.mark.anyio, pytest.mark.system]
 

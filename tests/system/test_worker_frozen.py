@@ -28,7 +28,7 @@ from tests.system.laws import (
     still_alive,
 )
 
-pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.slow, pytest.mark.prompt]
 
 ELSEWHERE_S = 10.0
 GUARDED_S = 6.0

@@ -22,7 +22,7 @@ from orchestra.statemachine.queries import GetOverview
 from tests.system.farm import Farm, open_farm, until
 from tests.system.laws import not_ended_once, slower_than, still_alive
 
-pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.system, pytest.mark.slow, pytest.mark.prompt]
 
 ELSEWHERE_S = 10.0
 GONE_S = 3.0

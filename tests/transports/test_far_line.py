@@ -11,8 +11,8 @@ import anyio
 import pytest
 
 from orchestra.dialects.far_calls import FarReply, Silence
+from orchestra.testing.free_port import free_port
 from orchestra.transports.far_line import BODY_BYTES_MAX, HttpLine
-from tests.system.farm import free_port
 
 pytestmark = pytest.mark.anyio
 

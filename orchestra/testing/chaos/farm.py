@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from orchestra.testing.chaos.journal import Journal, Mark
 from orchestra.testing.chaos.processes import BOUND_S, LOOK_S, Child
 from orchestra.testing.chaos.proxy import Proxy, open_proxy
 from orchestra.testing.chaos.undertaker import living, mark_of
+from orchestra.testing.free_port import free_port
 
 ORCHESTRA = (sys.executable, "-m", "orchestra")
 
@@ -107,7 +107,7 @@ class Farm:
         self.seed = seed
         self.data = self.folder / "served.db"
         self.journal = Journal(self.folder)
-        self.port = _free_port()
+        self.port = free_port()
         self.server: Child | None = None
         self.ready_s = 0.0
         self.starts = 0
@@ -258,12 +258,6 @@ class Farm:
         for child in self._children:
             child.thaw()
             child.kill()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @asynccontextmanager

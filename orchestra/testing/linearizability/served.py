@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ import anyio
 from orchestra.compose import connect
 from orchestra.errors import Unavailable
 from orchestra.statemachine.queries import GetOverview
+from orchestra.testing.free_port import free_port
 
 START_S = 60.0
 """A start takes parts of a second; on a machine that is busy with other things it is waited for so long."""
@@ -38,7 +38,7 @@ class Server:
         settings: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
-        self.port = _free_port()
+        self.port = free_port()
         self._words = words
         self._settings = dict(settings or {})
         self._process: subprocess.Popen[bytes] | None = None
@@ -97,9 +97,3 @@ class Server:
 
     def _last_words(self) -> str:
         return (self.folder / "served.log").read_text(errors="replace")[-2_000:]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
