@@ -15,15 +15,15 @@ What was played in another row is told after all that the run itself plays, as i
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import multiprocessing
 import os
-import signal
 from collections.abc import Collection
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any
 
 import attrs
@@ -37,6 +37,10 @@ MANY = 100
 """Fewer tests without a mark are played by the run itself: to collect them anew takes as long."""
 
 
+Told = tuple[str, list[dict[str, Any]]]
+"""A test and its reports."""
+
+
 @attrs.frozen(slots=True)
 class Row:
     """
@@ -44,7 +48,7 @@ class Row:
 
     Args:
         processes: How many play them. CI has two processors; where there is one, the other process waits its turn.
-        nice: Of its group of processes, where the system shares by sessions; 19 is the last.
+        nice: By how much they give way to the run itself.
         idle: Whether anybody else takes the processor from it at once.
     """
 
@@ -53,10 +57,8 @@ class Row:
     idle: bool
 
 
-PR_SET_PDEATHSIG = 1
-
-UNMARKED = Row(processes=1, nice=10, idle=False)
-ASIDE = Row(processes=2, nice=19, idle=True)
+UNMARKED = Row(processes=1, nice=5, idle=False)
+ASIDE = Row(processes=2, nice=0, idle=True)
 
 
 class Aside:
@@ -66,7 +68,8 @@ class Aside:
         self._told: dict[str, list[dict[str, Any]]] = {}
         self._ended: set[str] = set()
         self._wanted: set[str] = set()
-        self._processes: dict[Connection, BaseProcess] = {}
+        self._processes: dict[int, BaseProcess] = {}
+        self._heard: SimpleQueue[tuple[int, Told | None]] = SimpleQueue()
         self._taken: list[Synchronized[int]] = []  # kept: a lock that nobody holds is unlinked
 
     @pytest.hookimpl(trylast=True)
@@ -96,16 +99,24 @@ class Aside:
         taken = context.Value("i", 0)
         self._taken.append(taken)
         for _ in range(row.processes):
-            ours, theirs = context.Pipe()
+            ours, theirs = context.Pipe(duplex=False)
             process = context.Process(target=play, args=(paths, wanted, taken, theirs, row))
             process.start()
             theirs.close()
-            self._processes[ours] = process
+            number = len(self._processes)
+            self._processes[number] = process
+            # Nobody waits to be heard while the run itself plays a long one: a pipe is soon full.
+            Thread(target=self._listen, args=(number, ours), name="listens", daemon=True).start()
+
+    def _listen(self, number: int, told: Connection) -> None:
+        with told, contextlib.suppress(EOFError, OSError):
+            for message in iter(told.recv, None):
+                self._heard.put((number, message))
+        self._heard.put((number, None))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
         """Tell what came of a test that was played beside."""
-        self._hear(0)  # who is not heard for long can say no more
         if item.nodeid not in self._wanted:
             return None
         self._await(item.nodeid)
@@ -122,16 +133,14 @@ class Aside:
                 raise RuntimeError(f"whoever plays the tests beside has died before {nodeid}")
             for process in self._processes.values():
                 _like_others(process)
-            self._hear(None)
+            self._hear()
 
-    def _hear(self, at_most_s: float | None) -> None:
-        for ready in wait(list(self._processes), at_most_s):
-            assert isinstance(ready, Connection)
-            try:
-                nodeid, reports = ready.recv()
-            except EOFError:
-                self._processes.pop(ready).join()
-                continue
+    def _hear(self) -> None:
+        number, message = self._heard.get()
+        if message is None:
+            self._processes.pop(number).join()
+        else:
+            nodeid, reports = message
             self._told[nodeid] = reports
             self._ended.add(nodeid)
 
@@ -201,35 +210,19 @@ def _mark(item: pytest.Item) -> str:
 
 
 def _give_way(row: Row) -> None:
-    """Linux shares the processor among sessions first; where a sandbox does not know of that, all are alike."""
-    os.setsid()
-    _end_with_the_run()
-    with contextlib.suppress(OSError):
-        _autogroup(os.getpid()).write_text(str(row.nice))
-        os.nice(row.nice)
+    """To the run itself, and in the last row to everybody; where a sandbox does not know of that, all are alike."""
+    os.nice(row.nice)
     if row.idle and hasattr(os, "SCHED_IDLE"):
         with contextlib.suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
-def _end_with_the_run() -> None:
-    """Also when that is killed: a signal to its group does not come here any more."""
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-
 def _like_others(process: BaseProcess) -> None:
     """Now somebody waits for it, and for what it started. Who is not root may not say so."""
     for each in _tree(process):
-        with contextlib.suppress(OSError, psutil.Error):
+        with contextlib.suppress(OSError):
             if hasattr(os, "SCHED_IDLE") and os.sched_getscheduler(each.pid) == os.SCHED_IDLE:
                 os.sched_setscheduler(each.pid, os.SCHED_OTHER, os.sched_param(0))
-            each.nice(0)
-            _autogroup(each.pid).write_text("0")
-
-
-def _autogroup(pid: int) -> Path:
-    return Path(f"/proc/{pid}/autogroup")
 
 
 def _tree(process: BaseProcess) -> list[psutil.Process]:

@@ -85,6 +85,30 @@ def test_prompt():
     note("prompt")
 """
 
+WAITS = """
+import pathlib
+import time
+
+import pytest
+
+PLAYED = pathlib.Path("{folder}/played")
+
+
+@pytest.mark.parametrize("number", range({many}))
+def test_many(number):
+    print("x" * 10_000)
+    with PLAYED.open("a") as played:
+        played.write("x")
+
+
+@pytest.mark.prompt
+def test_prompt():
+    until_s = time.monotonic() + 40
+    while not PLAYED.exists() or PLAYED.stat().st_size < {many}:
+        assert time.monotonic() < until_s, "the others stand still"
+        time.sleep(0.01)
+"""
+
 DIES = """
 import os
 
@@ -181,6 +205,11 @@ def test_few_or_looked_at_are_played_here(
 ) -> None:
     played = rows(tmp_path, many, *words)
     assert set(played["many"]) == set(played["prompt"])
+
+
+def test_others_go_on_while_the_run_itself_plays_a_long_one(tmp_path: Path) -> None:
+    code, said = run(tmp_path, WAITS.format(folder=tmp_path, many=MANY))
+    assert (code, f"{MANY + 1} passed" in said) == (0, True), said
 
 
 def test_one_alone_is_played_here(tmp_path: Path) -> None:
