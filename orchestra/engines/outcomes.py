@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import stat
-from pathlib import Path
 
 import msgspec
 
@@ -78,7 +77,7 @@ def decoded(status: int | None) -> tuple[int | None, str]:
     return os.waitstatus_to_exitcode(status), ""
 
 
-def exited(status: int | None, folder: Path, last_words: bytes) -> Ended:
+def exited(status: int | None, folder: str, last_words: bytes) -> Ended:
     """The end of an attempt whose program ended by itself."""
     code, name = decoded(status)
     if name:
@@ -92,13 +91,13 @@ def exited(status: int | None, folder: Path, last_words: bytes) -> Ended:
         message = bounded(f"exit code {code}{hint}{_said(last_words)}")
         return Ended("failed", cause=Cause.EXIT, message=message, exit_code=code)
     try:
-        result = read_result(folder / RESULT_FILE)
+        result = read_result(f"{folder}/{RESULT_FILE}")
     except Malformed as problem:
         return Ended("failed", cause=Cause.ERROR, message=bounded(str(problem)), exit_code=0)
     return Ended("completed", result=result, exit_code=0)
 
 
-def read_result(path: Path) -> bytes:
+def read_result(path: str) -> bytes:
     """The JSON in the file, or `PLAIN_RESULT` without one. Raises Malformed for anything but a plain file of fitting JSON."""
     try:
         # Neither a link that leads elsewhere nor a pipe that blocks is followed.

@@ -68,7 +68,7 @@ class _Launch:
 
     argv: tuple[str, ...]
     env: dict[str, str]
-    folder: Path
+    folder: str
     shared: str
     stdin: str | None
     memory_bytes: int
@@ -97,8 +97,8 @@ class ProcessEngine:
         self._guard: Guard | None = None
         self.place = self._folder
         self._lock = -1
-        self._failed: deque[Path] = deque()
-        self._shared = SharedFolders(self._folder / "shared")
+        self._failed: deque[str] = deque()
+        self._shared = SharedFolders(str(self._folder / "shared"))
 
     @property
     def guardian_pid(self) -> int | None:
@@ -185,9 +185,7 @@ class ProcessEngine:
         order, sink = held.order, held.sink
         files, out, err = _opened(launch.stdin)
         try:
-            ward = guard.spawn(
-                launch.argv, launch.env, str(launch.folder), files, launch.memory_bytes
-            )
+            ward = guard.spawn(launch.argv, launch.env, launch.folder, files, launch.memory_bytes)
         except (OSError, ValueError) as problem:
             os.close(out)
             os.close(err)
@@ -225,23 +223,25 @@ class ProcessEngine:
     def _prepared(self, order: Order) -> _Launch:
         """Everything that a program is started with. Raises Malformed and OSError."""
         template = read_template(order.template)
-        folder = self.place / _safe(order.attempt_id)
+        # Words of a Path are interned: ids that are remembered would stay in a table of the interpreter, which is built anew
+        # again and again, and the memory of a worker would grow in steps of two MiB.
+        folder = f"{self.place}/{_safe(order.attempt_id)}"
         name = "" if template.folder else _safe(order.job_id)
-        shared = template.folder or str(self._shared.path(name))
-        blanks = Blanks(order, str(folder), shared)
+        shared = template.folder or self._shared.path(name)
+        blanks = Blanks(order, folder, shared)
         argv = tuple(
             blanks.filled(word, f"argv[{index}]") for index, word in enumerate(template.argv)
         )
         added = {name: blanks.filled(value, f"env.{name}") for name, value in template.env.items()}
         stdin = None if template.stdin is None else blanks.filled(template.stdin, "stdin")
         limits = [template.memory_bytes or 0, dict(order.needs).get("memory", 0) // 1000]
-        folder.mkdir(mode=0o700)
+        os.mkdir(folder, 0o700)
         if name:
             self._shared.use(name)
         else:
             Path(shared).mkdir(parents=True, exist_ok=True)
         taken = {name: os.environ[name] for name in template.inherit if name in os.environ}
-        env = {**_clean(order, str(folder), shared), **taken, **added}
+        env = {**_clean(order, folder, shared), **taken, **added}
         return _Launch(argv, env, folder, name, stdin, min(filter(None, limits), default=0))
 
     def _take_place(self) -> None:
@@ -266,11 +266,11 @@ class ProcessEngine:
     def _find_leftovers(self) -> None:
         # What an earlier process left is kept as the failures are that it did not get to tell.
         left = sorted(self.place.iterdir(), key=lambda path: path.lstat().st_mtime)
-        self._failed = deque(left[-KEPT_FOLDERS_MAX:])
+        self._failed = deque(map(str, left[-KEPT_FOLDERS_MAX:]))
         for folder in left[:-KEPT_FOLDERS_MAX]:
             shutil.rmtree(folder, ignore_errors=True)
 
-    async def _put_away(self, folder: Path, ended: Ended) -> None:
+    async def _put_away(self, folder: str, ended: Ended) -> None:
         """Failed attempts' directories are kept for a look, others go."""
         if ended.outcome == "failed":
             self._failed.append(folder)
@@ -278,12 +278,12 @@ class ProcessEngine:
                 return
             folder = self._failed.popleft()
         try:
-            folder.rmdir()  # most are empty, and then no thread is needed
+            os.rmdir(folder)  # most are empty, and then no thread is needed
         except OSError:
             await anyio.to_thread.run_sync(_remove, folder)
 
 
-def _remove(folder: Path) -> None:
+def _remove(folder: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -14,7 +14,6 @@ import contextlib
 import errno
 import fcntl
 import os
-from pathlib import Path
 
 import attrs
 
@@ -31,13 +30,13 @@ class _Used:
 class SharedFolders:
     """Those of one process, in ``place``, which is made if absent."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: str) -> None:
         self._place = place
         self._used: dict[str, _Used] = {}
 
-    def path(self, name: str) -> Path:
+    def path(self, name: str) -> str:
         """Where the folder ``name`` is, whether it is there or not."""
-        return self._place / name
+        return f"{self._place}/{name}"
 
     def use(self, name: str) -> None:
         """It is there from now on, until as many times was said `leave`. Raises OSError."""
@@ -45,6 +44,7 @@ class SharedFolders:
         if used is not None:
             used.users += 1
             return
+        os.makedirs(self._place, exist_ok=True)
         self._used[name] = _Used(_held(self.path(name)))
 
     def leave(self, name: str) -> None:
@@ -62,19 +62,18 @@ class SharedFolders:
 
     def sweep(self) -> None:
         """Remove what killed processes left empty. Raises OSError: the place can not be made or read."""
-        self._place.mkdir(parents=True, exist_ok=True)
+        os.makedirs(self._place, exist_ok=True)
         with os.scandir(self._place) as entries:
             for entry in entries:
                 if entry.name not in self._used and entry.is_dir(follow_symlinks=False):
-                    _remove_left(Path(entry.path))
+                    _remove_left(entry.path)
 
 
-def _held(path: Path) -> int:
+def _held(path: str) -> int:
     """A descriptor of the folder, which is there and has a shared lock. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     for _ in range(TRIES_MAX):
         with contextlib.suppress(FileExistsError):  # what is no folder can not be opened as one
-            path.mkdir()
+            os.mkdir(path)
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -87,24 +86,24 @@ def _held(path: Path) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)  # removed between the two: the lock is on what has no name any more
-    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(path))
+    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), path)
 
 
-def _is_at(path: Path, descriptor: int) -> bool:
+def _is_at(path: str, descriptor: int) -> bool:
     try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
     except FileNotFoundError:
         return False
 
 
-def _remove_unused(path: Path, descriptor: int) -> None:
+def _remove_unused(path: str, descriptor: int) -> None:
     # Nobody waits here: who else has the lock uses it, and removes it later. What is not empty can not be removed.
     with contextlib.suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.rmdir()
+        os.rmdir(path)
 
 
-def _remove_left(path: Path) -> None:
+def _remove_left(path: str) -> None:
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

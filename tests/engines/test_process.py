@@ -236,6 +236,17 @@ async def test_a_folder_that_can_not_be_used_is_told(tmp_path: Path) -> None:
         await ProcessEngine(tmp_path / "file").__aenter__()
 
 
+async def test_ids_do_not_become_words_of_the_interpreter(engine: ProcessEngine) -> None:
+    """Ids of ended attempts are remembered; interned, they would make its table of words large, and building that anew costs memory."""
+    ids = "at-0123456789abcdefghij", "jo-0123456789abcdefghij"
+    attempt_id, job_id = (f"{each}{len(each)}" for each in ids)
+    ended, _, _ = await run(engine, {"argv": ["true"]}, attempt_id=attempt_id, job_id=job_id)
+    assert ended.outcome == "completed"
+    for id in (attempt_id, job_id):
+        fresh = "".join(list(id))
+        assert sys.intern(fresh) is fresh, "it was interned before"
+
+
 async def test_ids_from_afar_stay_inside(engine: ProcessEngine, tmp_path: Path) -> None:
     ended, _, _ = await run(engine, {"argv": ["pwd"]}, attempt_id="../../x", job_id="/etc")
     assert ended.outcome == "completed"

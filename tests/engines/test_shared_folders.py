@@ -20,12 +20,12 @@ from pathlib import Path
 from orchestra.engines import shared_folders
 if sys.argv[2] == "careless":
     shared_folders.fcntl.flock = lambda descriptor, how: None
-folders = shared_folders.SharedFolders(Path(sys.argv[1]))
+folders = shared_folders.SharedFolders(sys.argv[1])
 missed = 0
 for _ in range({ROUNDS}):
     folders.use("job")
     for _ in range(20):
-        missed += not folders.path("job").is_dir()
+        missed += not Path(folders.path("job")).is_dir()
     folders.leave("job")
 print(missed)
 """
@@ -76,7 +76,7 @@ async def test_an_engine_removes_what_a_killed_one_left_empty(tmp_path: Path) ->
     for name in ("empty", "full"):
         (tmp_path / "shared" / name).mkdir(parents=True)
     (tmp_path / "shared" / "full" / "file").touch()
-    used = SharedFolders(tmp_path / "shared")
+    used = SharedFolders(str(tmp_path / "shared"))
     used.use("used")
     async with ProcessEngine(tmp_path):
         assert names(tmp_path / "shared") == {"full", "used"}
@@ -85,29 +85,29 @@ async def test_an_engine_removes_what_a_killed_one_left_empty(tmp_path: Path) ->
 
 
 def test_the_last_user_removes_it_and_no_other(tmp_path: Path) -> None:
-    one, other = SharedFolders(tmp_path), SharedFolders(tmp_path)
+    one, other = SharedFolders(str(tmp_path)), SharedFolders(str(tmp_path))
     one.use("job")
     one.use("job")
     other.use("job")
     one.leave("job")
     one.leave("job")
-    assert other.path("job").is_dir()
+    assert Path(other.path("job")).is_dir()
     other.leave("job")
-    assert not other.path("job").exists()
+    assert not Path(other.path("job")).exists()
 
 
 def test_who_did_not_use_it_may_leave(tmp_path: Path) -> None:
-    folders = SharedFolders(tmp_path)
+    folders = SharedFolders(str(tmp_path))
     (tmp_path / "job").mkdir()
     folders.leave("job")
-    assert folders.path("job").is_dir()
+    assert Path(folders.path("job")).is_dir()
 
 
 def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared" / "link").symlink_to(tmp_path / "elsewhere")
-    SharedFolders(tmp_path / "shared").sweep()
+    SharedFolders(str(tmp_path / "shared")).sweep()
     assert (tmp_path / "elsewhere").is_dir()
 
 
