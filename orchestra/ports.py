@@ -288,6 +288,14 @@ class Asker(Protocol):
         ...
 
 
+class ActingRule(Protocol):
+    """Says which workers somebody who asks may act as. A name is shown to it before anything is done in that name."""
+
+    def check_worker(self, name: str, where: str) -> None:
+        """Raises `Forbidden` unless the worker ``name`` may be acted as; ``where`` is the field of the ask that it comes from."""
+        ...
+
+
 @value
 class Ended:
     """

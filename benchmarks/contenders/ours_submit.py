@@ -46,7 +46,7 @@ async def path_alone() -> None:
     class Accepts:
         """An asker that decides nothing."""
 
-        def for_principal(self, _principal: str) -> Any:
+        def for_principal(self, _principal: str, _acting: object = None) -> Any:
             return self
 
         async def ask(self, _command: object, *, key: str = "") -> JobAccepted:

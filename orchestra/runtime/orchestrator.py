@@ -26,6 +26,7 @@ from orchestra.errors import (
     shortage,
 )
 from orchestra.ports import (
+    ActingRule,
     Batch,
     Clock,
     Loaded,
@@ -41,6 +42,7 @@ from orchestra.ports import (
     Watch,
     WatchStory,
 )
+from orchestra.runtime.acting import acted_as
 from orchestra.runtime.asks import Ask
 from orchestra.runtime.batches import fold
 from orchestra.runtime.clock import SteadyClock, SystemSeeds
@@ -289,9 +291,13 @@ class Orchestrator:
 
     # what callers use -------------------------------------------------------------------------------------------
 
-    def for_principal(self, principal: str) -> Principal:
-        """The same orchestrator, asked by somebody."""
-        return Principal(self, principal)
+    def for_principal(self, principal: str, acting: ActingRule | None = None) -> Principal:
+        """The same orchestrator, asked by somebody; ``acting`` says which workers he may act as (None: any)."""
+        return Principal(self, principal, acting)
+
+    def acted_as(self, asked: object) -> tuple[str, str]:
+        """As `acting.acted_as`."""
+        return acted_as(self._state, asked)
 
     async def ask(self, command: Command[R], *, key: str = "", principal: str = "local") -> R:
         """Do something; see `ports.Asker.ask`."""

@@ -65,9 +65,9 @@ class Small:
             b"JOB": self.job_id.encode(),
         }
 
-    def for_principal(self, principal: str) -> Any:
-        """As `transports.asking.AskerSource` has it."""
-        del principal
+    def for_principal(self, principal: str, acting: object = None) -> Any:
+        """As `transports.asking.AskerSource` has it. Nobody needs a token here."""
+        del principal, acting
         return self
 
     async def ask(self, command: Command[Any], *, key: str = "") -> Any:

@@ -14,6 +14,7 @@ import attrs
 from orchestra.dialects.asks import AppendLog, Backup
 from orchestra.errors import NotFound, OrchestraError
 from orchestra.ports import (
+    ActingRule,
     Asker,
     Log,
     LogChunk,
@@ -74,8 +75,9 @@ class FarEnd:
         self.watching = 0
         self._changed = threading.Condition()
 
-    def for_principal(self, principal: str) -> Asker:
-        """As `transports.asking.AskerSource` has it."""
+    def for_principal(self, principal: str, acting: ActingRule | None = None) -> Asker:
+        """As `transports.asking.AskerSource` has it. It has no workers, so nobody can act as one."""
+        del acting
         return _Named(self, principal)
 
     async def take(self, arrived: Arrived) -> Any:

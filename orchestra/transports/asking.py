@@ -17,15 +17,19 @@ from orchestra.dialects.asks import (
     Known,
 )
 from orchestra.errors import Defect, OrchestraError
-from orchestra.ports import Asker, Log, Story
+from orchestra.ports import ActingRule, Asker, Log, Story
 from orchestra.statemachine.commands import Command
 
 
 class AskerSource(Protocol):
     """Something that can be asked in somebody's name, such as a running orchestrator."""
 
-    def for_principal(self, principal: str) -> Asker:
-        """The same, asked by ``principal``: its name goes into what is recorded, and its keys are its own."""
+    def for_principal(self, principal: str, acting: ActingRule | None = None) -> Asker:
+        """
+        The same, asked by ``principal``: its name goes into what is recorded, and its keys are its own.
+
+        What is asked as a worker that ``acting`` refuses is refused so, and changes nothing; None lets everything pass.
+        """
         ...
 
 

@@ -15,9 +15,10 @@ import attrs
 from orchestra.config import Address, Config
 from orchestra.dialects.wire import Role
 from orchestra.errors import Forbidden, Malformed, Unauthenticated
+from orchestra.ports import ActingRule
 from orchestra.statemachine.values import value
 from orchestra.transports.policy import Policy, Row
-from orchestra.transports.tokens import TokenBook, TokenFile, open_tokens
+from orchestra.transports.tokens import Token, TokenBook, TokenFile, open_tokens
 
 LOG = logging.getLogger("orchestra.transports.auth")
 
@@ -27,10 +28,50 @@ LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 @value
 class Principal:
-    """Who asks: the token's name (``local`` without one) and its role."""
+    """
+    Who asks: the token's name (``local`` without one) and its role.
+
+    Args:
+        token: The token that was shown; None without one.
+        tokens: All that are known, as they are now; None where callers need none. They are asked each time that somebody acts as a
+            worker, and not once: a connection lasts longer than a token may.
+    """
 
     name: str
     role: Role
+    token: Token | None = attrs.field(default=None, eq=False, repr=False)
+    tokens: TokenBook | TokenFile | None = attrs.field(default=None, eq=False, repr=False)
+
+    @property
+    def acting(self) -> ActingRule | None:
+        """Which workers he may act as; None where callers need no token, so that nobody is told from anybody."""
+        return None if self.tokens is None else self
+
+    def check_worker(self, name: str, where: str) -> None:
+        """
+        As `ports.ActingRule.check_worker`: a bound token acts as its worker alone, any other as a worker that no token is bound to.
+
+        This is so for every role. An operator stops and pauses a worker as an operator; nobody reports in its name.
+        """
+        token, tokens = self.token, self.tokens
+        if tokens is None:
+            return
+        if token is not None and not tokens.knows(token):
+            told = "the token has been taken out of the server's file, or changed there"
+            raise Forbidden(told, where=where, remedy="use one that is in it now")
+        bound = "" if token is None else token.worker
+        if bound and bound != name:
+            raise Forbidden(
+                f"this token is for the worker {bound!r} alone",
+                where=where,
+                remedy=f"start the worker with --name {bound}, or use a token for the other name",
+            )
+        if not bound and tokens.binds(name):
+            raise Forbidden(
+                f"the worker {name!r} has a token of its own, and this is another",
+                where=where,
+                remedy="use that worker's own token, or another name",
+            )
 
 
 LOCAL = Principal("local", Role.OPERATOR)
@@ -138,7 +179,7 @@ class Gate:
         """Decide on one request that falls under a row. Raises as `authorise` does."""
         self.check_source(row.method, headers)
         if Role.ANYONE in row.opens:
-            return NOBODY if self.tokens is not None else LOCAL
+            return LOCAL if self.tokens is None else attrs.evolve(NOBODY, tokens=self.tokens)
         principal = self.identify(headers)
         _check_role(row, principal)
         return principal
@@ -200,7 +241,7 @@ class Gate:
         token = self.tokens.find(presented.strip(" "))
         if token is None:
             raise Unauthenticated("this token is not known", where="Authorization")
-        return Principal(token.name, token.role)
+        return Principal(token.name, token.role, token, self.tokens)
 
 
 def _check_role(row: Row, principal: Principal) -> None:

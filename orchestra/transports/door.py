@@ -149,10 +149,12 @@ class Door:
         if scope["type"] == "http":
             await self._app(scope, receive, told)
         else:
-            await self._websocket(scope, receive, told, f"{principal.name}@{client}")
+            await self._websocket(scope, receive, told, principal, f"{principal.name}@{client}")
 
-    async def _websocket(self, scope: Scope, receive: Receive, send: Send, key: str) -> None:
-        """Serve a websocket for as long as its token is known: each message of it is shown to the gate again."""
+    async def _websocket(
+        self, scope: Scope, receive: Receive, send: Send, admitted: Principal, key: str
+    ) -> None:
+        """Serve a websocket for as long as its token is known, and opens the same: it is shown to the gate again with each message."""
         headers = read_headers(scope)
         paced = self._paced(receive, key)
         revoked = False
@@ -161,17 +163,22 @@ class Door:
             nonlocal revoked
             message = await paced()
             if message["type"] == "websocket.receive":
-                try:
-                    self._gate.identify(headers)
-                except Unauthenticated:
+                if not self._still(admitted, headers):
                     revoked = True
                     return {"type": "websocket.disconnect", "code": POLICY_VIOLATION}
             return message
 
         await self._app(scope, watched, send)
         if revoked:
-            reason = "the token is not known any more"
+            reason = "the token is not known any more, or was changed"
             await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": reason})
+
+    def _still(self, admitted: Principal, headers: dict[str, str]) -> bool:
+        """Whether the token that was shown at the start is what it was: of the same name, role and worker."""
+        try:
+            return self._gate.identify(headers).token == admitted.token
+        except Unauthenticated:
+            return False
 
     def _admit(self, scope: Scope, client: str) -> Principal:
         headers = read_headers(scope)

@@ -96,7 +96,6 @@ class HttpApp(Starlette):
         self._channels: dict[str, tuple[Channel, Mapping[str, Route]]] = {}
         self._streams: set[anyio.CancelScope] = set()
         self._stopping = False
-        self._askers: dict[str, Asker] = {}
         for dialect in self.dialects:
             by_name = {route.name: route for route in dialect.routes}
             for route in dialect.routes:
@@ -232,11 +231,8 @@ class HttpApp(Starlette):
         return self._authoriser.authorise(kind, route.name, headers, client)
 
     def _asker(self, principal: Principal) -> Asker:
-        # Principals are as few as tokens, so that one asker each can be kept.
-        asker = self._askers.get(principal.name)
-        if asker is None:
-            asker = self._askers[principal.name] = self._source.for_principal(principal.name)
-        return asker
+        # Made anew for each request: two tokens may have one name and open different things.
+        return self._source.for_principal(principal.name, principal.acting)
 
     # streams ----------------------------------------------------------------------------------------------------
 

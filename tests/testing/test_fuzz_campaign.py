@@ -68,7 +68,7 @@ def test_a_campaign_that_is_cut_off_goes_on(
 def test_what_breaks_ends_it_and_is_not_put_on_the_ledger(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def crash(self: fuzz_worlds.Small, principal: str) -> object:
+    def crash(self: fuzz_worlds.Small, principal: str, acting: object = None) -> object:
         raise KeyError(principal)
 
     monkeypatch.setattr(fuzz_worlds.Small, "for_principal", crash)

@@ -77,6 +77,60 @@ def test_a_damaged_token_file_is_refused_and_never_written_over(tmp_path: Path) 
         assert path.read_text() == text
 
 
+def bound(name: str, role: str, worker: object) -> str:
+    entry = {"name": name, "role": role, "sha256": "0" * 64, "worker": worker}
+    return json.dumps({"tokens": [entry]})
+
+
+@pytest.mark.parametrize(
+    ("role", "worker", "told"),
+    [
+        ("operator", "render-1", "no operator's token is for one worker"),
+        ("viewer", "render-1", "no viewer's token is for one worker"),
+        ("worker", "", "it is empty"),
+        ("worker", "  ", "it is empty"),
+        ("worker", "a\nb", "control characters"),
+        ("worker", "x" * 201, "201 characters"),
+        ("worker", "e\u0301", "composed form"),
+        ("worker", None, "it is no text"),
+        ("worker", 7, "it is no text"),
+        ("worker", ["render-1"], "it is no text"),
+    ],
+)
+def test_a_binding_that_would_protect_nothing_is_refused_with_its_place(
+    role: str, worker: object, told: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "t"
+    path.write_text(bound("ann", role, worker))
+    path.chmod(0o600)
+    with pytest.raises(Malformed, match=told) as caught:
+        open_tokens(str(path))
+    assert caught.value.where == f"token_file {path}, worker of token 'ann'"
+    assert caught.value.remedy
+
+
+def test_a_token_may_be_bound_to_a_worker(tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    path.write_text(bound("ann", "worker", "render 1, süd"))
+    path.chmod(0o600)
+    book = open_tokens(str(path))
+    (token,) = read_tokens(str(path)).tokens
+    assert token.worker == "render 1, süd"
+    assert [book.binds(name) for name in ("render 1, süd", "ann", "")] == [True, False, False]
+    assert book.knows(token)
+    fresh = tmp_path / "fresh"
+    write_tokens(str(fresh), [token], {})
+    assert read_tokens(str(fresh)).tokens == (token,)
+    fresh.replace(path)
+    assert book.knows(token)
+    path.write_text(bound("ann", "worker", "render-2"))
+    assert not book.knows(token), "the entry is another's now"
+    assert not book.binds("render 1, süd")
+    assert book.binds("render-2")
+    path.unlink()
+    assert not book.binds("render-2"), "nobody is known, so nobody has to be kept out"
+
+
 def test_a_link_or_folder_in_place_of_the_token_file_is_refused(tmp_path: Path) -> None:
     real, link = tmp_path / "real", tmp_path / "link"
     open_tokens(str(real))
