@@ -46,6 +46,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "workers": ("listing", "List workers."),
         "pause-worker": ("acting", "Give a worker nothing new; what it runs goes on."),
         "resume-worker": ("acting", "Give a paused worker work again."),
+        "token": ("tokens", "Add, list and take out tokens of a server, while it serves."),
         "backup": ("acting", "Copy everything into a new file while the server serves."),
         "migrate": ("migrating", "Bring a data file to another version's schema."),
         "doctor": ("doctor", "Look at all that work depends on, and say what to do."),
@@ -56,7 +57,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 """Each command with its module, and what it does. Only the module of the one that is called for is loaded."""
 
-GROUPS = frozenset({"prove"})
+GROUPS = frozenset({"prove", "token"})
 """Commands that have commands of their own; the function makes them, given the one that is called for."""
 
 PIPED_CHARS = 140

@@ -13,7 +13,8 @@ from cyclopts import Group, Parameter
 
 from orchestra.cli import exits, speech
 from orchestra.cli.apps import tasks_of
-from orchestra.config import Address, Config, configure
+from orchestra.cli.settings import configured
+from orchestra.config import Address, Config
 from orchestra.errors import Malformed
 from orchestra.statemachine.values import value
 
@@ -117,24 +118,11 @@ the environment (ORCHESTRA_LISTEN) or in orchestra.toml; the command line comes 
         "token_file": token_file,
         "log_level": "debug" if verbose else None,
     }
-    settings = _configured(flags, config)
+    settings = configured(flags, config)
     log_to_stderr(settings.log_level)
     _serve(settings, tasks_of(app), ready_fd, json=json)
     speech.say("stopped")
     return exits.OK
-
-
-def _configured(flags: dict[str, object], path: str | None) -> Config:
-    source = path or "orchestra.toml"
-    try:
-        toml = Path(source).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        if path is not None:
-            raise Malformed("there is no such file", where=f"--config {path}") from None
-        toml = ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise Malformed(f"can not be read: {error}", where=f"file {source}") from None
-    return configure(flags=flags, environment=os.environ, toml=toml, source=source).config
 
 
 def _serve(

@@ -46,8 +46,8 @@ class Principal:
     acting: ActingRule | None = None
 
     def for_principal(self, principal: str, acting: ActingRule | None = None) -> Principal:
-        """The same orchestrator, asked by somebody else."""
-        return Principal(self.orchestrator, principal, acting)
+        """The same orchestrator, asked by somebody else, who may not act as a worker that this one may not act as."""
+        return Principal(self.orchestrator, principal, acting or self.acting)
 
     async def ask(self, command: Command[R], *, key: str = "") -> R:
         self._check(command)

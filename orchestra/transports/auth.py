@@ -53,6 +53,13 @@ class Principal:
 
         This is so for every role. An operator stops and pauses a worker as an operator; nobody reports in its name.
         """
+        try:
+            self._check_worker(name, where)
+        except Forbidden as error:
+            LOG.debug("%s may not act as a worker: %s", self.name, error)
+            raise
+
+    def _check_worker(self, name: str, where: str) -> None:
         token, tokens = self.token, self.tokens
         if tokens is None:
             return

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Any
 
 import attrs
 import pytest
 
-from orchestra.dialects.asks import AppendLog
+from orchestra.dialects.asks import AppendLog, Ask, Dialogue, Keyed
 from orchestra.dialects.native_table import OPERATIONS, WATCHES
 from orchestra.dialects.wire import Role
-from orchestra.errors import NotFound
+from orchestra.errors import Forbidden, NotFound
 from orchestra.ports import LogChunk, WatchOrders
 from orchestra.runtime.acting import WORKER_OF, acted_as
 from orchestra.statemachine.commands import JoinWorker, LeaveWorker, PauseWorker, ResumeWorker
 from orchestra.statemachine.reports import AttemptReport, AttemptsReported, Happening, Heartbeat
 from orchestra.statemachine.step import HANDLERS
 from orchestra.testing.core import Core
+from orchestra.transports.asking import put
+from orchestra.transports.memory import MemoryTransport
+from tests.transports.far_ends import running
 
-pytestmark = pytest.mark.aside
+pytestmark = [pytest.mark.anyio, pytest.mark.aside]
 
 OF_OPERATORS = {PauseWorker, ResumeWorker}
 """They name a worker, and are done to it: only an operator may ask them."""
@@ -95,3 +99,36 @@ def test_of_a_forgotten_worker_nothing_more_is_taken() -> None:
         else:
             # The core knows no such worker: it answers that it has to join again.
             assert acted_as(core.state, asked) == ("", "worker_id")
+
+
+class AllButOne:
+    """A rule: the worker ``one`` is somebody else's."""
+
+    def check_worker(self, name: str, where: str) -> None:
+        if name == "one":
+            raise Forbidden("it is somebody else's", where=where)
+
+
+ONE, TWO = JoinWorker("one", "s", 1, ()), JoinWorker("two", "s", 1, ())
+
+
+def asks_in_turn() -> Generator[Ask, Any, object]:
+    """As a dialect's wire may, whose one request is several asks."""
+    yield TWO
+    return (yield ONE)
+
+
+@pytest.mark.parametrize("asked", [ONE, Keyed(ONE, "key"), Dialogue(asks_in_turn)])
+async def test_however_it_is_asked_the_rule_is_asked_first(asked: Any) -> None:
+    async with running() as orchestrator:
+        ruled = orchestrator.for_principal("eve", AllButOne())
+        for asker in (ruled, ruled.for_principal("adam")):
+            with pytest.raises(Forbidden):
+                await put(asker, asked)
+        await put(orchestrator.for_principal("eve"), asked)
+
+
+async def test_who_works_inside_the_server_is_asked_for_nothing() -> None:
+    async with running() as orchestrator, MemoryTransport(orchestrator) as asker:
+        joined = await asker.ask(ONE)
+        assert (await asker.ask(Heartbeat(joined.worker_id, joined.incarnation))).known

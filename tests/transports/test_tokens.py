@@ -6,12 +6,12 @@ import base64
 import copy
 import json
 import os
-import subprocess
-import sys
+import shlex
 from pathlib import Path
 
 import pytest
 
+from orchestra.cli.entry import carry_out
 from orchestra.dialects.wire import Role
 from orchestra.errors import Malformed
 from orchestra.transports.tokens import (
@@ -211,24 +211,27 @@ def test_while_the_file_is_unfit_no_token_is_known(tmp_path: Path) -> None:
         assert book.find(operator) is not None
 
 
-def test_a_token_that_is_drawn_as_the_page_says_opens_what_its_entry_says(tmp_path: Path) -> None:
+def test_the_commands_on_the_page_do_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
-    (block,) = (one for one in blocks(page, "python") if "draw_token" in one)
-    done = subprocess.run(
-        [sys.executable, "-c", block],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-        env={"PYTHONPATH": str(ROOT), "PATH": ""},
-    )
-    given, kept = (line.split()[-1] for line in done.stdout.splitlines())
-    path = tmp_path / "tokens"
-    book = open_tokens(str(path))
-    assert book.find(given) is None
-    document = json.loads(path.read_text(encoding="utf-8"))
-    document["tokens"].append({"name": "render-1", "role": "worker", "sha256": kept})
-    path.write_text(json.dumps(document), encoding="utf-8")
-    found = book.find(given)
+    (block,) = (one for one in blocks(page, "console") if "orchestra token" in one)
+    lines = [shlex.split(line.removeprefix("$ orchestra ")) for line in block.splitlines()]
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("ORCHESTRA_")]:
+        monkeypatch.delenv(name)
+    kept: list[list[tuple[str, str, str]]] = []
+    given: dict[str, str] = {}
+    for words in lines:
+        assert carry_out(words[: words.index(">")] if ">" in words else words) == 0
+        book = read_tokens("farm.db.token")
+        kept.append([(each.name, each.role.value, each.worker) for each in book.tokens[2:]])
+        out = capsys.readouterr().out
+        if words[:2] == ["token", "add"]:
+            given[words[2]] = out.strip()
+    ann, attic = ("ann", "operator", ""), ("attic", "worker", "render-1")
+    assert kept == [[ann], [ann, attic], [ann, attic], [ann]]
+    assert book.find(given["attic"]) is None
+    found = book.find(given["ann"])
     assert found is not None
-    assert (found.name, found.role) == ("render-1", Role.WORKER)
+    assert found.role is Role.OPERATOR
