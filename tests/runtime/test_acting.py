@@ -22,7 +22,7 @@ from orchestra.transports.asking import put
 from orchestra.transports.memory import MemoryTransport
 from tests.transports.far_ends import running
 
-pytestmark = [pytest.mark.anyio, pytest.mark.aside]
+pytestmark = pytest.mark.anyio
 
 OF_OPERATORS = {PauseWorker, ResumeWorker}
 """They name a worker, and are done to it: only an operator may ask them."""
