@@ -4,7 +4,7 @@ Tests run beside one another, in what those leave idle that are judged by the cl
 Half of the tests wait: for a lease to end, for a process to start. So there are three rows of them:
 
 - those marked ``prompt`` are played by the run itself. They have to see something happen within seconds, and others give way to them;
-- those without a mark are played meanwhile by one more process, at a lower priority, where there are many of both;
+- those without a mark are played meanwhile by two processes, at a lower priority, where there are many of both;
 - those marked ``aside`` need nothing but a processor, and are played by two processes at the lowest priority there is. Such a test asks
   nothing of the clock on the wall, and starts nothing that does: on a machine that is busy with other things it may stand still for as
   long as the others take.
@@ -18,6 +18,7 @@ import contextlib
 import multiprocessing
 import os
 from collections.abc import Collection
+from itertools import groupby, pairwise
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import Synchronized
@@ -47,18 +48,21 @@ class Row:
     Tests that are played beside.
 
     Args:
-        processes: How many play them. CI has two processors; where there is one, the other process waits its turn.
         nice: By how much they give way to the run itself.
         idle: Whether anybody else takes the processor from it at once.
+        by_file: Whether a process takes all tests of a file, which may share what is dear to make, or one after the other.
     """
 
-    processes: int
     nice: int
     idle: bool
+    by_file: bool
 
 
-UNMARKED = Row(processes=1, nice=5, idle=False)
-ASIDE = Row(processes=2, nice=0, idle=True)
+UNMARKED = Row(nice=5, idle=False, by_file=True)
+ASIDE = Row(nice=0, idle=True, by_file=False)
+
+PROCESSES = 2
+"""For each row. CI has two processors; where there is one, the other process waits its turn."""
 
 
 class Aside:
@@ -98,7 +102,7 @@ class Aside:
         context = multiprocessing.get_context("spawn")  # not forked: the tests may have threads
         taken = context.Value("i", 0)
         self._taken.append(taken)
-        for _ in range(row.processes):
+        for _ in range(PROCESSES):
             ours, theirs = context.Pipe(duplex=False)
             process = context.Process(target=play, args=(paths, wanted, taken, theirs, row))
             process.start()
@@ -173,13 +177,14 @@ class Player:
         """One after the other, as long as there is one that nobody has begun."""
         self._config = session.config
         items = [item for item in session.items if item.nodeid in self._wanted]
-        while (number := self._next()) < len(items):
-            item = items[number]
-            # Alone in its row it plays the next one too, so what both need may stay.
-            later = items[number + 1 : number + 2] if self._row.processes == 1 else []
-            self._reports.clear()
-            item.config.hook.pytest_runtest_protocol(item=item, nextitem=(*later, None)[0])
-            self._sending.send((item.nodeid, self._reports))
+        files = [list(found) for _, found in groupby(items, key=lambda item: item.path)]
+        pieces = files if self._row.by_file else [[item] for item in items]
+        while (number := self._next()) < len(pieces):
+            for item, later in pairwise([*pieces[number], None]):
+                assert item is not None
+                self._reports.clear()
+                item.config.hook.pytest_runtest_protocol(item=item, nextitem=later)
+                self._sending.send((item.nodeid, self._reports))
         return True
 
     def _next(self) -> int:

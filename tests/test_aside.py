@@ -193,7 +193,7 @@ def test_many_without_a_mark_are_played_in_a_row_of_their_own(tmp_path: Path) ->
     played = rows(tmp_path, MANY)
     assert len(played["many"]) == MANY
     assert played["made"] == played["many"][:1], "what they share is made once"
-    assert len({who.split()[0] for who in played["many"]}) == 1
+    assert len({who.split()[0] for who in played["many"]}) == 1, "one process takes all of a file"
     (here, nice), (there, other) = played["prompt"][0].split(), played["many"][0].split()
     assert here != there
     assert int(other) == min(19, int(nice) + UNMARKED.nice)
