@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import anyio
-import anyio.lowlevel
+import anyio.to_thread
 import pytest
 
 from orchestra.errors import Conflict, Malformed, StoreFailed
 from orchestra.ports import Batch, LogChunk
+from orchestra.storage import sqlite
 from orchestra.storage.sqlite import SqliteStore
 from orchestra.storage.sqlite_files import backup_steps, check_file
 from orchestra.testing import store_samples as samples
@@ -18,6 +22,7 @@ from orchestra.testing import store_samples as samples
 pytestmark = pytest.mark.anyio
 
 CHUNK = bytes(100_000)
+BOUND_S = 60.0
 
 
 def batch(number: int) -> Batch:
@@ -38,30 +43,34 @@ async def filled(path: Path, batches: int) -> SqliteStore:
     return store
 
 
-async def test_commits_go_on_during_a_backup_and_it_holds_what_came_before(tmp_path: Path) -> None:
+async def test_commits_go_on_during_a_backup_and_it_holds_what_came_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, committed = threading.Event(), threading.Event()
+
+    def steps(*words: Any) -> Generator[int]:
+        for left in backup_steps(*words):
+            begun.set()
+            assert committed.wait(BOUND_S), "the backup held up the commits"
+            yield left
+
+    monkeypatch.setattr(sqlite.files, "backup_steps", steps)
     store = await filled(tmp_path / "store.db", 300)
     number = 300
-    done = anyio.Event()
-
-    async def copy() -> None:
-        await store.backup(str(tmp_path / "copy.db"))
-        done.set()
-
     try:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(copy)
-            await anyio.lowlevel.checkpoint()
-            while not done.is_set():
-                number += 1
+            tasks.start_soon(store.backup, str(tmp_path / "copy.db"))
+            assert await anyio.to_thread.run_sync(begun.wait, BOUND_S)
+            for number in range(301, 306):
                 await store.commit(batch(number))
+            committed.set()
     finally:
         await store.aclose()
-    assert number > 303, "the backup held up the commits"
     assert check_file(str(tmp_path / "copy.db")) == []
     second = await SqliteStore.open(str(tmp_path / "copy.db"))
     try:
         loaded = await second.load()
-        assert 300 <= loaded.number <= number
+        assert loaded.number == 300, "it holds what there was when it began"
         assert len(loaded.rows) == loaded.story_number == loaded.number
         await second.commit(batch(loaded.number + 1))
     finally:

@@ -179,10 +179,10 @@ def test_a_fault_or_a_plan_that_is_none_is_refused() -> None:
 
 
 def test_no_simulation_breaks_an_invariant() -> None:
-    *_, tally = campaign(75)
+    *_, tally = campaign(50)
     assert tally.broken == ()
-    assert (tally.simulations, tally.twice) == (75, 3)
-    assert tally.troubles > 75
+    assert (tally.simulations, tally.twice) == (50, 2)
+    assert tally.troubles > 50
     assert tally.commits > 1_000
 
 
