@@ -4,7 +4,7 @@ Tests run beside one another, in what those leave idle that are judged by the cl
 Half of the tests wait: for a lease to end, for a process to start. So there are three rows of them:
 
 - those marked ``prompt`` are played by the run itself. They have to see something happen within seconds, and others give way to them;
-- those without a mark are played meanwhile by two processes, at a lower priority, where there are many of both;
+- those without a mark are played meanwhile by one more process, at a lower priority, where there are many of both;
 - those marked ``aside`` need nothing but a processor, and are played by two processes at the lowest priority there is. Such a test asks
   nothing of the clock on the wall, and starts nothing that does: on a machine that is busy with other things it may stand still for as
   long as the others take.
@@ -48,21 +48,22 @@ class Row:
     Tests that are played beside.
 
     Args:
+        processes: How many play them. CI has two processors; where there is one, the other process waits its turn.
         nice: By how much they give way to the run itself.
         idle: Whether anybody else takes the processor from it at once.
         by_file: Whether a process takes all tests of a file, which may share what is dear to make, or one after the other.
     """
 
+    processes: int
     nice: int
     idle: bool
     by_file: bool
 
 
-UNMARKED = Row(nice=5, idle=False, by_file=True)
-ASIDE = Row(nice=0, idle=True, by_file=False)
+UNMARKED = Row(processes=1, nice=5, idle=False, by_file=True)
+"""With two of them there were ten processes for each processor, and tests that see something happen were late."""
 
-PROCESSES = 2
-"""For each row. CI has two processors; where there is one, the other process waits its turn."""
+ASIDE = Row(processes=2, nice=0, idle=True, by_file=False)
 
 
 class Aside:
@@ -102,7 +103,7 @@ class Aside:
         context = multiprocessing.get_context("spawn")  # not forked: the tests may have threads
         taken = context.Value("i", 0)
         self._taken.append(taken)
-        for _ in range(PROCESSES):
+        for _ in range(row.processes):
             ours, theirs = context.Pipe(duplex=False)
             process = context.Process(target=play, args=(paths, wanted, taken, theirs, row))
             process.start()

@@ -118,7 +118,8 @@ def at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_server_that_answers_before_it_commits_is_found() -> None:
     broken = found(troubles.server_kill, server="reply after commit")
-    assert any("is lost" in each for each in broken), broken
+    # What it takes back is a job that was accepted, or an end that was told: which of them depends on when it is killed.
+    assert any("is lost" in each or "has 0 recorded ends" in each for each in broken), broken
 
 
 def test_workers_that_are_slow_to_return_are_found() -> None:
