@@ -34,7 +34,7 @@ from orchestra.testing.chaos.tally import Tally
 from orchestra.testing.chaos.troubles import ELSEWHERE, GONE, WORK_AFTER_SERVER, cut_off
 from tests.tidy import ROOT
 
-pytestmark = [pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.prompt]
 
 if sys.platform != "linux":
     pytest.skip("needs Linux", allow_module_level=True)
@@ -65,7 +65,6 @@ def test_every_kind_is_played() -> None:
     }
 
 
-@pytest.mark.prompt
 @pytest.mark.parametrize("kinds", MAIN, ids=" and ".join)
 def test_fifty_of_each_main_kind(
     kinds: Sequence[str], capsys: pytest.CaptureFixture[str], told: Callable[[str], None]
@@ -79,7 +78,6 @@ def test_fifty_of_each_main_kind(
                 told(f"{row}: {figures[row]}")
 
 
-@pytest.mark.prompt
 @pytest.mark.parametrize("kinds", RARE, ids=" and ".join)
 def test_some_of_each_rare_kind(kinds: Sequence[str], capsys: pytest.CaptureFixture[str]) -> None:
     figures = proved(capsys, kinds, 10)
