@@ -3,6 +3,7 @@ What every test shares: both event loops, the profiles of hypothesis, what happe
 
 Environment:
     ORCHESTRA_HYPOTHESIS: ``dev``, ``ci`` or ``soak``; without it ``ci`` when CI is set, else ``dev``.
+    ORCHESTRA_BESIDE: ``1`` plays tests without a mark beside the prompt ones, ``0`` does not; without it where there are four processors.
     ORCHESTRA_REQUIRE: ``all`` turns every skip for something missing into a failure.
 """
 

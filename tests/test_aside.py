@@ -155,7 +155,12 @@ def run(folder: Path, suite: str, *words: str) -> tuple[int, str]:
     (folder / "test_it.py").write_text(suite, encoding="utf-8")
     (folder / "pytest.ini").write_text(INI)
     argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words, str(folder)]
-    env = {**os.environ, "ORCHESTRA_REQUIRE": "all", "PYTHONPATH": str(ROOT)}
+    env = {
+        **os.environ,
+        "ORCHESTRA_REQUIRE": "all",
+        "ORCHESTRA_BESIDE": "1",
+        "PYTHONPATH": str(ROOT),
+    }
     done = subprocess.run(
         argv, cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False
     )
